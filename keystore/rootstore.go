@@ -1,0 +1,123 @@
+package keystore
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"time"
+)
+
+// RootStore holds the living root keys: a few bytes whose physical deletion is what
+// an erasure rests on. Losing it loses everybody. It decides nothing: which root is
+// current, successor or superseded stands in the epoch record of the keystore.
+//
+// Implementations are safe for concurrent use by several Stores and processes.
+// Failures wrap [ErrUnavailable], [ErrNotFound], [ErrExists], [ErrMismatch] or
+// [ErrTampered].
+type RootStore interface {
+	// Create writes a root store that was not there: for a new keystore, or as the
+	// new home in a move. It fails with ErrExists where any mirror holds a root.
+	Create(ctx context.Context, c RootContents) error
+
+	// Load returns what the mirrors hold. It succeeds when one mirror can be read;
+	// Away names the others. Living is the union over the mirrors.
+	Load(ctx context.Context) (RootContents, error)
+
+	// Add makes r durable on every mirror, or fails. A root id that any mirror
+	// remembers as destroyed is refused with ErrMismatch.
+	Add(ctx context.Context, r Root) error
+
+	// Destroy overwrites and removes the roots on every mirror, together with every
+	// older version of the file that held them, and remembers their ids. It returns
+	// nil when every mirror has confirmed; mirrors that answer are done even if
+	// others do not. Unknown ids are only remembered.
+	Destroy(ctx context.Context, ids []RootID) error
+
+	// Raise makes the tombstones and the anchor durable on every mirror. The anchor
+	// never goes down: each of its numbers becomes the larger of old and new.
+	Raise(ctx context.Context, a Anchor, ts []Tombstone) error
+
+	// Trim drops the tombstones for which final says true. It is housekeeping.
+	Trim(ctx context.Context, final func(Tombstone) bool) error
+
+	// Remove destroys everything here, after a move to another root store.
+	Remove(ctx context.Context) error
+
+	// Place says where this root store is and how well it destroys.
+	Place() Place
+}
+
+// RootContents is what a root store holds.
+type RootContents struct {
+	Store      StoreID     // the keystore that the roots belong to
+	Living     []Root      // in the order in which they were added
+	Destroyed  []RootID    // remembered as destroyed by every mirror, the latest last; bounded
+	Anchor     Anchor      // the highest over the mirrors
+	Tombstones []Tombstone // erasures that a restore must replay, oldest first
+	Away       []string    // mirrors that could not be read, each with the reason
+}
+
+// Place identifies a root store.
+type Place struct {
+	URL   string // canonical, as file:/etc/oubli.root,file:/mnt/b/oubli.root
+	Host  string // the host that the root store is bound to; empty if to none
+	Class string // how real destruction is: "best-effort", later "effaceable"
+}
+
+// StoreID identifies a keystore for life. Random.
+type StoreID [16]byte
+
+func (id StoreID) String() string { return hex.EncodeToString(id[:]) }
+
+// RootID identifies a root key. Random, not secret.
+type RootID [16]byte
+
+func (id RootID) String() string { return hex.EncodeToString(id[:]) }
+
+// Root is a root key with its name. Epoch is for people: what a root is, the epoch
+// record says.
+type Root struct {
+	ID      RootID
+	Epoch   uint64
+	Created time.Time // UTC, in seconds
+	Key     Secret
+}
+
+// Secret is key material that does not print itself.
+type Secret [32]byte
+
+// Format writes a placeholder, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "[secret]") }
+
+// MarshalText refuses: keys are not for logs or JSON.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+
+// Anchor is how far the keystore has certainly come. A keystore that is behind it came
+// from a backup.
+type Anchor struct {
+	Epoch      uint64
+	Advances   uint64   // advances begun
+	Counters   []uint64 // change counters, by page
+	LedgerSize uint64   // entries in the ledger of erasures
+	LedgerHead [32]byte // its Merkle tree head
+}
+
+// Tombstone is one destruction of keys, as a restore must know it.
+type Tombstone struct {
+	Event   EventID
+	Subject Subject
+	Page    uint8
+	Counter uint64 // the page's change counter that the event raised
+	At      time.Time
+	Keys    []uint32 // ids of the destroyed data keys
+	Erased  bool     // the whole subject, as against some purposes
+	Keep    []string // purposes kept; the subject is restricted to them
+	Gone    []string // purposes withdrawn
+}
+
+// EventID identifies a change of a subject's state, so that what is recorded twice
+// counts once. Random.
+type EventID [16]byte
+
+func (id EventID) String() string { return hex.EncodeToString(id[:]) }
