@@ -1,0 +1,174 @@
+package anonymize
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// Request says how subjects are to be erased. The zero value erases everything.
+type Request struct {
+	// Keep names the purposes that law obliges to keep. Their fields stay under their
+	// own keys, the subject is restricted to them, and a later erasure takes the rest.
+	Keep []string
+
+	// Unknown also erases subjects for which no key was ever made: nobody can then be
+	// written under this id. Without it they are refused, for a typo must not burn a
+	// future id.
+	Unknown bool
+
+	// Actor is who asks, if not the Options' Actor. Stored.
+	Actor string
+}
+
+// Anonymize erases subjects and returns when their keys are destroyed: all steps of
+// the package comment, one Result for each subject, in order. The error is a
+// [*BatchError] if any of them is not erased as asked; the others are. Calling it
+// again resumes what is pending and does nothing for what is done.
+//
+// It waits for other workers that have one of the subjects. ctx limits all of it; what
+// was requested by then stays requested.
+func (e *Eraser) Anonymize(ctx context.Context, subjects ...keystore.Subject) ([]Result, error) {
+	return e.AnonymizeWith(ctx, nil, subjects...)
+}
+
+// AnonymizeWith is Anonymize with a Request, which may be nil.
+func (e *Eraser) AnonymizeWith(ctx context.Context, r *Request, subjects ...keystore.Subject) ([]Result, error) {
+	if inReceiver(ctx) {
+		return nil, fmt.Errorf("anonymize: a receiver cannot erase while it is called; use Request: %w", keystore.ErrState)
+	}
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	rs, err := e.requests(ctx, r, subjects)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{e: e, wait: true, results: map[keystore.Subject]Result{}}
+	indirect, err := b.directly(ctx, rs)
+	if err != nil {
+		return nil, err
+	}
+	pending, err := b.request(ctx, indirect)
+	if err != nil {
+		return nil, err
+	}
+	b.run(ctx, pending)
+	results := make([]Result, len(subjects))
+	for i, s := range subjects {
+		results[i] = b.results[s]
+	}
+	return results, batchError(results)
+}
+
+// Request makes the erasure of subjects durable and returns: for a handler that
+// answers 202. From then on nobody seals or reads their fields; [Eraser.Run], here or in
+// another process, does the rest. The error is a [*BatchError] if some were refused.
+func (e *Eraser) Request(ctx context.Context, subjects ...keystore.Subject) error {
+	return e.RequestWith(ctx, nil, subjects...)
+}
+
+// RequestWith is Request with a Request, which may be nil.
+func (e *Eraser) RequestWith(ctx context.Context, r *Request, subjects ...keystore.Subject) error {
+	if err := e.check(); err != nil {
+		return err
+	}
+	rs, err := e.requests(ctx, r, subjects)
+	if err != nil {
+		return err
+	}
+	b := &batch{e: e, results: map[keystore.Subject]Result{}}
+	pending, err := b.request(ctx, rs)
+	if err != nil {
+		return err
+	}
+	for _, s := range pending {
+		e.retries.clear(s)
+	}
+	e.nudge()
+	var refused []Result
+	for _, s := range subjects {
+		refused = append(refused, b.results[s])
+	}
+	return batchError(refused)
+}
+
+// Cancel takes back the request to erase a subject, which returns to the state before.
+// A receiver of this Eraser that is being called for it is interrupted; what receivers
+// did already is theirs to undo. Once the first row may have been blanked, Cancel
+// fails with [keystore.ErrState].
+func (e *Eraser) Cancel(ctx context.Context, s keystore.Subject) error {
+	if inReceiver(ctx) {
+		return fmt.Errorf("anonymize: a receiver cannot cancel the erasure that it is called for; return an error: %w", keystore.ErrState)
+	}
+	st, err := e.status(ctx, s)
+	if err != nil {
+		return err
+	}
+	if st.State != keystore.StateErasing || st.Journal != nil && st.Journal.Blanking {
+		return e.keys.Cancel(ctx, s) // which knows best what to say
+	}
+	e.interrupt(s)
+	f, err := e.depart(ctx, s, true)
+	if err != nil {
+		return err
+	}
+	defer f.land(false)
+	return e.keys.Cancel(ctx, s)
+}
+
+// requests turns a call's arguments into requests for the keystore, sorted and each
+// subject once, and records the receivers of their kinds.
+func (e *Eraser) requests(ctx context.Context, r *Request, subjects []keystore.Subject) ([]keystore.Request, error) {
+	if r == nil {
+		r = &Request{}
+	}
+	actor := r.Actor
+	if actor == "" {
+		actor = e.o.Actor
+	}
+	sorted := slices.SortedFunc(slices.Values(subjects), bySubject)
+	sorted = slices.Compact(sorted)
+	var rs []keystore.Request
+	for _, s := range sorted {
+		if s.IsZero() {
+			return nil, invalid("a subject is the zero Subject")
+		}
+		if err := e.record(ctx, s.Kind()); err != nil {
+			return nil, err
+		}
+		rs = append(rs, keystore.Request{Subject: s, Receivers: e.connected(s.Kind()),
+			Keep: slices.Clone(r.Keep), Actor: actor, Unknown: r.Unknown})
+	}
+	return rs, e.checkKeep(ctx, r.Keep, sorted)
+}
+
+// checkKeep refuses to keep a purpose that no registered table of a subject's kind has
+// and no key of the subject: a typo would destroy what was to be kept.
+func (e *Eraser) checkKeep(ctx context.Context, keep []string, subjects []keystore.Subject) error {
+	if len(keep) == 0 {
+		return nil
+	}
+	sts, err := e.keys.Status(ctx, subjects...)
+	if err != nil {
+		return err
+	}
+	for _, st := range sts {
+		tables := e.tablesOf(st.Subject.Kind())
+		if len(tables) == 0 {
+			continue
+		}
+		for _, purpose := range keep {
+			if !slices.ContainsFunc(tables, func(t table) bool { return hasPurpose(t, purpose) }) &&
+				!slices.ContainsFunc(st.Keys, func(k keystore.KeyInfo) bool { return k.Purpose == purpose }) {
+				return invalid("%s: purpose %q is to be kept, but no registered table of its kind has a field of that purpose", st.Subject, purpose)
+			}
+		}
+	}
+	return nil
+}
+
+func bySubject(a, b keystore.Subject) int { return strings.Compare(a.String(), b.String()) }

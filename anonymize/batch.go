@@ -1,0 +1,228 @@
+package anonymize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// batch is one pass over some subjects. Each is prepared by itself, receivers and
+// blanking; then the keys of all that are ready go in one advance.
+type batch struct {
+	e       *Eraser
+	wait    bool // for other workers, instead of leaving their subjects to them
+	results map[keystore.Subject]Result
+	flights []*flight
+	ready   []keystore.Request // only the keys are left to destroy
+}
+
+// directly puts subjects that have neither receivers nor tables, here or recorded,
+// among the ready ones: request and destruction are then one commit. It returns the others.
+func (b *batch) directly(ctx context.Context, rs []keystore.Request) (others []keystore.Request, err error) {
+	bare := map[string]bool{}
+	var subjects []keystore.Subject
+	for _, r := range rs {
+		kind := r.Subject.Kind()
+		if _, known := bare[kind]; !known {
+			recorded, err := b.e.keys.Receivers(ctx, kind)
+			if err != nil {
+				return nil, err
+			}
+			bare[kind] = len(recorded) == 0 && len(r.Receivers) == 0 && len(b.e.tablesOf(kind)) == 0
+		}
+		subjects = append(subjects, r.Subject)
+	}
+	if !slices.ContainsFunc(rs, func(r keystore.Request) bool { return bare[r.Subject.Kind()] }) {
+		return rs, nil
+	}
+	sts, err := b.e.keys.Status(ctx, subjects...)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rs {
+		// One that is being erased may be in another worker's hands.
+		if st := sts[i].State; bare[r.Subject.Kind()] && st != keystore.StateErasing && st != keystore.StateErased {
+			b.ready = append(b.ready, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	return others, nil
+}
+
+// request makes the requests durable and returns the subjects that were not refused.
+func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []keystore.Subject, err error) {
+	if len(rs) == 0 {
+		return nil, nil
+	}
+	errs, err := b.e.keys.RequestErasure(ctx, rs...)
+	if err != nil {
+		return nil, err
+	}
+	for i, r := range rs {
+		if errs[i] == nil {
+			pending = append(pending, r.Subject)
+			continue
+		}
+		state := keystore.StateUnknown
+		if st, err := b.e.status(ctx, r.Subject); err == nil {
+			state = st.State
+		}
+		b.results[r.Subject] = failed(r.Subject, state, errs[i])
+	}
+	return pending, nil
+}
+
+// run takes pending subjects, sorted, through all steps.
+func (b *batch) run(ctx context.Context, subjects []keystore.Subject) {
+	defer func() {
+		for _, f := range b.flights {
+			f.land(b.results[f.subject].Err != nil)
+		}
+	}()
+	var broken error
+	for _, s := range subjects {
+		if broken == nil {
+			broken = ctx.Err()
+		}
+		if broken != nil {
+			b.results[s] = failed(s, keystore.StateErasing, fmt.Errorf("anonymize %s: not tried: %w", s, broken))
+			continue
+		}
+		if err := b.prepare(ctx, s); err != nil {
+			b.results[s] = b.stopped(ctx, s, err)
+			if fatal(err) {
+				broken = err
+			}
+		}
+	}
+	b.destroy(ctx)
+}
+
+// prepare takes one subject up to where only its keys are left.
+func (b *batch) prepare(ctx context.Context, s keystore.Subject) (err error) {
+	f, err := b.e.depart(ctx, s, b.wait)
+	if err != nil {
+		return err
+	}
+	ready := false
+	defer func() {
+		if lost := context.Cause(f.ctx); err != nil && lost != nil && ctx.Err() == nil {
+			err = lost // why it was interrupted says more than that it was
+		}
+		if ready {
+			b.flights = append(b.flights, f)
+		} else {
+			f.land(err != nil)
+		}
+	}()
+	// ErrState: nothing to claim, for it is not being erased. Its status says what it is.
+	if err := f.claim(b.wait); err != nil && !errors.Is(err, keystore.ErrState) && !errors.Is(err, keystore.ErrErased) {
+		return err
+	}
+	st, err := b.e.status(f.ctx, s)
+	if err != nil {
+		return err
+	}
+	if st.State != keystore.StateErasing || st.Journal == nil {
+		return b.settled(f.ctx, st)
+	}
+	if !st.Journal.Blanking {
+		if err := b.e.signal(f.ctx, s, st.Journal); err != nil {
+			return err
+		}
+		if err := b.e.keys.BeginBlanking(f.ctx, s); err != nil {
+			return err
+		}
+	}
+	if err := b.e.blank(f.ctx, s, st.Journal.Keep); err != nil {
+		return err
+	}
+	ready = true
+	b.ready = append(b.ready, keystore.Request{Subject: s, Receivers: b.e.connected(s.Kind()),
+		Keep: st.Journal.Keep, Actor: st.Journal.Actor, Unknown: true})
+	return nil
+}
+
+// blank blanks the subject's rows in all registered tables of its kind. A
+// generalization needs the plaintext, so it has a capability like a receiver's.
+func (e *Eraser) blank(ctx context.Context, s keystore.Subject, keep []string) error {
+	tables := e.tablesOf(s.Kind())
+	if len(tables) == 0 {
+		return nil
+	}
+	rctx, end, err := e.keys.Reveal(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for _, t := range tables {
+		if err := t.blankAll(rctx, s, keep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled gives the result of a subject that is not being erased (any more). If its
+// keys are gone but the tree has not advanced, because a process died between, it
+// advances now.
+func (b *batch) settled(ctx context.Context, st keystore.Status) error {
+	if gone := st.Journal != nil && !st.Journal.Destroyed.IsZero(); gone && !st.Final && st.FinalAt.IsZero() {
+		if err := b.e.keys.Advance(ctx); err != nil {
+			return err
+		}
+		var err error
+		if st, err = b.e.status(ctx, st.Subject); err != nil {
+			return err
+		}
+	}
+	b.results[st.Subject] = fromStatus(st)
+	return nil
+}
+
+// stopped gives the result of a subject that could not be prepared or destroyed.
+func (b *batch) stopped(ctx context.Context, s keystore.Subject, err error) Result {
+	state := keystore.StateErasing
+	st, serr := b.e.status(ctx, s)
+	if serr == nil {
+		state = st.State
+	}
+	switch {
+	case errors.Is(err, keystore.ErrWaiting) && st.Journal != nil:
+		r := waiting(s, unacknowledged(st.Journal))
+		b.e.o.Logger.Warn("erasure waits", "subject", s, "receivers", r.WaitingFor)
+		return r
+	case !errors.Is(err, keystore.ErrConflict):
+		b.e.o.Logger.Error("erasure stopped", "subject", s, "state", state, "error", logged(err))
+	}
+	var named *keystore.Error
+	if !errors.As(err, &named) || named.Subject != s {
+		err = &keystore.Error{Op: "anonymize", Subject: s, Err: err}
+	}
+	return failed(s, state, err)
+}
+
+// destroy destroys the keys of all that are ready.
+func (b *batch) destroy(ctx context.Context) {
+	if len(b.ready) == 0 {
+		return
+	}
+	for _, f := range b.flights {
+		f.settle() // a claim that is renewed now would only be in the way
+	}
+	done, err := b.e.keys.Erase(ctx, b.ready...)
+	for i, r := range b.ready {
+		if err != nil {
+			b.results[r.Subject] = b.stopped(ctx, r.Subject, err)
+			continue
+		}
+		b.results[r.Subject] = fromErasure(done[i])
+		if failure := b.results[r.Subject].Err; failure != nil {
+			b.e.o.Logger.Error("keys not destroyed", "subject", r.Subject, "error", logged(failure))
+		}
+	}
+}

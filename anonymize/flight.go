@@ -1,0 +1,130 @@
+package anonymize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// flights are the subjects that this process is working on. Within a process, a map
+// keeps two goroutines from working on the same subject; between processes, the claim
+// in the subject's journal does. Whoever takes several takes them in sorted order.
+type flights struct {
+	mu sync.Mutex
+	m  map[keystore.Subject]*flight
+}
+
+// flight is the right to work on one subject.
+type flight struct {
+	e       *Eraser
+	subject keystore.Subject
+	ctx     context.Context // ends when the right is lost
+	cancel  context.CancelCauseFunc
+	landed  chan struct{} // closed when the subject is free again
+	renewal sync.WaitGroup
+}
+
+// errBusy: somebody else is working on the subject.
+var errBusy = fmt.Errorf("another worker has it: %w", keystore.ErrConflict)
+
+// depart takes a subject within this process. If another goroutine has it, it waits,
+// or fails with errBusy.
+func (e *Eraser) depart(ctx context.Context, s keystore.Subject, wait bool) (*flight, error) {
+	for {
+		e.flights.mu.Lock()
+		other := e.flights.m[s]
+		if other == nil {
+			f := &flight{e: e, subject: s, landed: make(chan struct{})}
+			f.ctx, f.cancel = context.WithCancelCause(ctx)
+			if e.flights.m == nil {
+				e.flights.m = map[keystore.Subject]*flight{}
+			}
+			e.flights.m[s] = f
+			e.flights.mu.Unlock()
+			return f, nil
+		}
+		e.flights.mu.Unlock()
+		if !wait {
+			return nil, errBusy
+		}
+		select {
+		case <-other.landed:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// interrupt ends the work on a subject in this process.
+func (e *Eraser) interrupt(s keystore.Subject) {
+	e.flights.mu.Lock()
+	defer e.flights.mu.Unlock()
+	if f := e.flights.m[s]; f != nil {
+		f.cancel(cancelled(s))
+	}
+}
+
+// claim takes the subject against other processes, and renews it until settle.
+func (f *flight) claim(wait bool) error {
+	const longest = time.Second
+	e := f.e
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, longest) {
+		err := e.keys.Claim(f.ctx, f.subject, e.o.Worker, e.o.Lease)
+		if err == nil {
+			break
+		}
+		if !wait || !errors.Is(err, keystore.ErrConflict) {
+			return err
+		}
+		if err := sleep(f.ctx, pause); err != nil {
+			return err
+		}
+	}
+	f.renewal.Go(func() {
+		for sleep(f.ctx, e.o.Lease/3) == nil {
+			err := e.keys.Claim(f.ctx, f.subject, e.o.Worker, e.o.Lease)
+			if errors.Is(err, keystore.ErrConflict) || errors.Is(err, keystore.ErrState) {
+				f.cancel(err)
+			}
+		}
+	})
+	return nil
+}
+
+// settle ends the renewing of the claim and everything that runs on the flight's context.
+func (f *flight) settle() {
+	f.cancel(context.Canceled)
+	f.renewal.Wait()
+}
+
+// land frees the subject. giveBack ends the claim as well, for others to try at once.
+func (f *flight) land(giveBack bool) {
+	f.settle()
+	if giveBack {
+		// The caller's context may be over; a claim that stays runs out by itself.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), time.Second)
+		if err := f.e.keys.Claim(ctx, f.subject, f.e.o.Worker, time.Nanosecond); err != nil {
+			f.e.o.Logger.Debug("claim not given back", "subject", f.subject, "error", logged(err))
+		}
+		cancel()
+	}
+	f.e.flights.mu.Lock()
+	delete(f.e.flights.m, f.subject)
+	f.e.flights.mu.Unlock()
+	close(f.landed)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
