@@ -1,0 +1,290 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// outcome is what a change did to a ring.
+type outcome struct {
+	changed bool   // the ring is to be written
+	works   []work // changes of state; kind, and for workDestroyed Keys, Erased, Keep, Gone
+	err     error  // the change is refused; the ring stands as it was
+}
+
+// conflictTries bounds how often a write that lost is tried again. Each loss means
+// that somebody else won, so that the bound is only reached when something is wrong.
+const conflictTries = 200
+
+// backoff waits a little longer after each loss, so that writers do not march in step.
+func backoff(ctx context.Context, try int) error {
+	if try < 2 {
+		return ctx.Err()
+	}
+	limit := time.Millisecond << min(try, 6)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rand.N(limit)):
+		return nil
+	}
+}
+
+// change applies f to the rings of subjects, in one commit of one group per page. All
+// writers of rings go through it: it reads the page before the ring, wraps under the
+// newest generation that the page holds, and names the revision of the page, so that no
+// ring is ever wrapped under a generation that is being retired.
+//
+// f may be called again, with the ring read anew, after a conflict. It must not keep
+// what it is given. errs is parallel to subjects and holds what f refused, or what kept
+// the subject's page from being written; err is about the call as a whole. done, if not
+// nil, is called with each ring that f did not refuse, as it stands now, and the stamp
+// that its shard had before it was read.
+func (s *Store) change(ctx context.Context, subjects []Subject, f func(*ring) outcome, done func(*ring, stamp)) (errs []error, err error) {
+	if err := s.check(true); err != nil {
+		return nil, err
+	}
+	errs = make([]error, len(subjects))
+	byPage := make(map[uint8][]member)
+	seen := make(map[Subject]int, len(subjects))
+	twins := map[int]int{}
+	for i, sub := range subjects {
+		if sub.IsZero() {
+			errs[i] = fmt.Errorf("%w: the zero subject", ErrInvalid)
+			continue
+		}
+		if first, twice := seen[sub]; twice {
+			twins[i] = first
+			continue
+		}
+		seen[sub] = i
+		shard := s.layout.shard(sub)
+		page := s.layout.page(shard)
+		byPage[page] = append(byPage[page], member{at: i, subject: sub, shard: shard, key: s.layout.ringKey(shard, sub)})
+	}
+	for _, list := range byPage {
+		slices.SortFunc(list, func(a, b member) int { return slices.Compare(a.key, b.key) })
+	}
+	for try := 0; len(byPage) > 0; try++ {
+		if try == conflictTries {
+			return errs, fmt.Errorf("write keys: %w: %w after %d tries", ErrUnavailable, ErrConflict, try)
+		}
+		if err := backoff(ctx, try); err != nil {
+			return errs, err
+		}
+		if err := s.changeOnce(ctx, byPage, f, done, errs); err != nil {
+			return errs, err
+		}
+	}
+	for i, first := range twins {
+		errs[i] = errs[first]
+	}
+	return errs, nil
+}
+
+// member is one subject of a change.
+type member struct {
+	at      int // its place in the caller's list
+	subject Subject
+	shard   uint16
+	key     []byte
+}
+
+// stamp is what a shard's stamp was before its rings were read.
+type stamp uint64
+
+// changeOnce reads, changes and commits all pages that are left, and takes those that
+// are done out of byPage. A conflict is no error: the page stays.
+func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f func(*ring) outcome, done func(*ring, stamp), errs []error) error {
+	pages := make([]uint8, 0, len(byPage))
+	var keys [][]byte
+	for p := range byPage {
+		pages = append(pages, p)
+	}
+	slices.Sort(pages)
+	stamps := map[uint16]stamp{}
+	for _, p := range pages {
+		keys = append(keys, pageKey(p), counterKey(p))
+		for _, m := range byPage[p] {
+			keys = append(keys, m.key)
+			stamps[m.shard] = stamp(s.stamps[m.shard].Load())
+		}
+	}
+	recs, err := s.backend.Get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	var groups []Group
+	var plans []*pagePlan
+	for _, number := range pages {
+		list := byPage[number]
+		plan := &pagePlan{number: number}
+		err := s.plan(ctx, plan, list, recs[:2+len(list)], f, errs)
+		recs = recs[2+len(list):]
+		if errors.Is(err, errStaleGeneration) {
+			continue // read again
+		}
+		if err != nil {
+			return err
+		}
+		if len(plan.group) == 0 {
+			plan.finish(byPage, stamps, done)
+			continue
+		}
+		groups, plans = append(groups, plan.group), append(plans, plan)
+	}
+	if len(groups) == 0 {
+		return nil
+	}
+	n, err := s.backend.Commit(ctx, groups)
+	// Whatever the answer was: from here on nothing that was read before is used.
+	for i, plan := range plans {
+		if i < n || err != nil && !errors.Is(err, ErrConflict) {
+			for _, shard := range plan.bump {
+				s.stamps[shard].Add(1)
+			}
+		}
+	}
+	for _, plan := range plans[:n] {
+		plan.finish(byPage, stamps, done)
+	}
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+// pagePlan is what a change writes to one page.
+type pagePlan struct {
+	number uint8
+	group  Group
+	rings  []*ring
+	bump   []uint16 // shards whose cached rings are outdated by it
+}
+
+// finish takes a page that is done off the list, and hands out its rings.
+func (p *pagePlan) finish(byPage map[uint8][]member, stamps map[uint16]stamp, done func(*ring, stamp)) {
+	delete(byPage, p.number)
+	if done != nil {
+		for _, r := range p.rings {
+			done(r, stamps[r.shard])
+		}
+	}
+}
+
+func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []Record, f func(*ring) outcome, errs []error) error {
+	pageRec, counterRec, ringRecs := recs[0], recs[1], recs[2:]
+	p, err := s.openPage(ctx, plan.number, pageRec)
+	if err != nil {
+		return err
+	}
+	counter, err := parseCounter(counterRec)
+	if err != nil {
+		return err
+	}
+	raised := counter
+	for i, m := range list {
+		errs[m.at] = nil
+		r := &ring{subject: m.subject, shard: m.shard}
+		if rec := ringRecs[i]; rec.Rev != 0 {
+			r, err = s.decodeRing(ctx, m.subject, m.shard, rec)
+			if errors.Is(err, ErrTampered) {
+				errs[m.at] = err
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		oldEntry, oldRev := r.entry, r.rev
+		o := f(r)
+		if errs[m.at] = o.err; o.err != nil {
+			continue
+		}
+		plan.rings = append(plan.rings, r)
+		if !o.changed {
+			continue
+		}
+		if len(o.works) > 0 {
+			if err := s.planWorks(ctx, plan, r, oldEntry, &raised, o.works); err != nil {
+				return err
+			}
+		}
+		gen, aead, err := p.sealer(m.shard)
+		if err != nil {
+			return err
+		}
+		value, err := r.seal(s.id, gen, aead)
+		if err != nil {
+			return err
+		}
+		r.gen, r.rev = gen, newRev()
+		plan.group = append(plan.group, Write{Op: Put, Key: m.key, If: oldRev, Rev: r.rev, Value: value})
+		if oldRev != 0 {
+			plan.bump = append(plan.bump, m.shard)
+		}
+	}
+	if len(plan.group) == 0 {
+		return nil
+	}
+	plan.group = append(plan.group, Write{Op: Guard, Key: pageKey(plan.number), If: pageRec.Rev})
+	if raised != counter {
+		plan.group = append(plan.group, Write{Op: Put, Key: counterKey(plan.number), If: counterRec.Rev, Rev: newRev(), Value: encodeCounter(raised)})
+	}
+	return nil
+}
+
+// planWorks numbers a ring's events, enters them into the worklist, and takes out the
+// entry that its state had before.
+func (s *Store) planWorks(ctx context.Context, plan *pagePlan, r *ring, oldEntry uint64, counter *uint64, works []work) error {
+	if oldEntry != 0 {
+		key := workKey(plan.number, oldEntry)
+		recs, err := s.backend.Get(ctx, [][]byte{key})
+		if err != nil {
+			return err
+		}
+		if recs[0].Rev != 0 {
+			plan.group = append(plan.group, Write{Op: Delete, Key: key, If: recs[0].Rev})
+		}
+		r.entry = 0
+	}
+	for _, w := range works {
+		*counter++
+		w.shard = r.shard
+		w.tomb.Subject, w.tomb.Page, w.tomb.Counter, w.tomb.At = r.subject, plan.number, *counter, s.now()
+		if w.tomb.Event == (EventID{}) {
+			w.tomb.Event = newID()
+		}
+		switch w.kind {
+		case workNote:
+			continue
+		case workDestroyed:
+			r.last = event{id: w.tomb.Event, counter: *counter}
+		default:
+			r.entry = *counter
+		}
+		plan.group = append(plan.group, Write{Op: Put, Key: workKey(plan.number, *counter), Rev: newRev(), Value: w.encode()})
+	}
+	return nil
+}
+
+// changeOne is change for a single subject.
+func (s *Store) changeOne(ctx context.Context, op string, sub Subject, f func(*ring) outcome) error {
+	errs, err := s.change(ctx, []Subject{sub}, f, nil)
+	if err == nil {
+		err = errs[0]
+	}
+	return wrapOp(op, sub, err)
+}
+
+func wrapOp(op string, sub Subject, err error) error {
+	var e *Error
+	if err == nil || errors.As(err, &e) && e.Subject == sub {
+		return err
+	}
+	return &Error{Op: op, Subject: sub, Err: err}
+}

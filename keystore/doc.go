@@ -1,0 +1,33 @@
+// Package keystore keeps a ring of data keys for every data subject and can make any
+// one of them unreadable, in the living store and in every copy of it.
+//
+// Deleting a wrapped key from a database does not destroy it: it stays in freed pages,
+// in the write-ahead log and in backups. A wrapped key that lingers is harmless only
+// when a key above it is gone. So the keystore is a tree whose root is a few bytes that
+// live elsewhere, in a [RootStore]:
+//
+//	root key   epoch e; in the root store, never in the keystore
+//	  └─ shard keys    in pages, wrapped under the root
+//	       └─ rings    one per subject: random data keys, wrapped under a shard key
+//	            └─ fields    in the application's own tables
+//
+// Nothing is derived: what can be derived again cannot be forgotten. To erase, the
+// [Store] drops the ring, gives the shard a fresh key and re-wraps its survivors, wraps
+// every page under a fresh root, and has the old root destroyed (after a grace, in which
+// backups of the keystore can still be restored). From then on the erasure is final:
+// whoever holds every copy of the keystore and all keys that are left learns nothing.
+// The construction follows Di Crescenzo et al. (1999), Boneh and Lipton (1996), and
+// Reardon, Basin and Capkun (2013).
+//
+// Advancing from one epoch to the next is roll-forward only and can be interrupted at
+// any write. internal/model explores the protocol exhaustively; the step numbers in
+// advance.go are those of its package comment.
+//
+// What it does not do: it cannot reach plaintext or keys that a process once had in
+// memory, that were logged, or that somebody copied together with a root key before an
+// erasure was final. Losing the root store loses everybody.
+//
+// A [Store] is used through package fieldcrypt, which seals and opens fields, and
+// package anonymize, which runs erasures with their signal. A [Backend] remembers
+// records; keystore/boltstore and keystore/memstore are two.
+package keystore

@@ -1,0 +1,147 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Ensure is Lookup for writing. An unknown subject gets a ring, and every subject that
+// may be written gets a data key for each purpose that it lacks and that is not
+// withdrawn; the empty string is the default purpose. Keys are durable before Ensure
+// returns: one round trip to read and one commit, however many subjects. Subjects that
+// take no new content are no error of the call: see Keys.WriteErr.
+func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subjects ...Subject) ([]Keys, error) {
+	if s.closed.Load() {
+		return dst, ErrClosed
+	}
+	start := len(dst)
+	var missing []Subject
+	open := make([]bool, len(subjects)) // not answered by the cache
+	for i, sub := range subjects {
+		if sub.IsZero() {
+			return dst[:start], fmt.Errorf("%w: the zero subject", ErrInvalid)
+		}
+		e, ok := s.cache.GetIfPresent(sub)
+		if ok && s.stamps[e.shard].Load() != e.stamp {
+			ok = false
+		}
+		k := s.keys(ctx, sub, nil)
+		if ok {
+			k = s.keys(ctx, sub, e)
+		}
+		if !ok || k.WriteErr() == nil && lacks(e, purposes) {
+			missing = append(missing, sub)
+			open[i] = true
+		}
+		dst = append(dst, k)
+	}
+	if len(missing) == 0 {
+		return dst, nil
+	}
+	if s.readOnly {
+		return s.Lookup(ctx, dst[:start], subjects...)
+	}
+
+	made := make(map[Subject]*entry, len(missing))
+	_, err := s.change(ctx, missing, func(r *ring) outcome {
+		delete(made, r.subject)
+		switch r.state {
+		case StateUnknown:
+			r.state = StateActive
+		case StateActive:
+		case StateRestricted:
+			if k := s.keys(ctx, r.subject, &entry{state: r.state, listed: r.purposes}); !k.listed {
+				return outcome{}
+			}
+		default:
+			return outcome{}
+		}
+		changed := r.rev == 0
+		for _, p := range purposes {
+			if !r.has(p) && !r.withdrawn(p) {
+				r.addKey(p, s.now())
+				changed = true
+			}
+		}
+		return outcome{changed: changed}
+	}, func(r *ring, st stamp) {
+		// What was just read or made need not be read again. A ring that was changed is
+		// not taken: its shard's stamp has moved on.
+		if e, err := newEntry(r, uint64(st)); err == nil {
+			made[r.subject] = e
+		}
+	})
+	if err != nil {
+		return dst[:start], err
+	}
+	var rest []Subject
+	for i, sub := range subjects {
+		if e := made[sub]; e != nil && s.stamps[e.shard].Load() == e.stamp {
+			s.cache.Set(sub, e)
+			dst[start+i] = s.keys(ctx, sub, e)
+		} else if open[i] {
+			rest = append(rest, sub)
+		}
+	}
+	if len(rest) == 0 {
+		return dst, nil
+	}
+	found, err := s.cachedAll(ctx, rest)
+	if err != nil {
+		return dst[:start], err
+	}
+	for i, sub := range subjects {
+		if e := found[sub]; e != nil {
+			dst[start+i] = s.keys(ctx, sub, e)
+		}
+	}
+	return dst, nil
+}
+
+func lacks(e *entry, purposes []string) bool {
+	for _, p := range purposes {
+		if !slices.ContainsFunc(e.keys, func(k dataKey) bool { return k.purpose == p }) && !e.withdrawn(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// Rotate gives each subject a new primary key for every purpose that it has. Older keys
+// still open what they sealed. Erased, erasing and unknown subjects are refused. errs is
+// parallel to subjects.
+func (s *Store) Rotate(ctx context.Context, subjects ...Subject) (errs []error, err error) {
+	errs, err = s.change(ctx, subjects, func(r *ring) outcome {
+		if err := mustLive(r); err != nil {
+			return outcome{err: err}
+		}
+		var purposes []string
+		for _, k := range r.keys {
+			if !slices.Contains(purposes, k.purpose) {
+				purposes = append(purposes, k.purpose)
+			}
+		}
+		for _, p := range purposes {
+			r.addKey(p, s.now())
+		}
+		return outcome{changed: len(purposes) > 0}
+	}, nil)
+	for i := range errs {
+		errs[i] = wrapOp("rotate the keys of", subjects[i], errs[i])
+	}
+	return errs, err
+}
+
+// mustLive refuses subjects without usable keys.
+func mustLive(r *ring) error {
+	switch r.state {
+	case StateUnknown:
+		return ErrUnknownSubject
+	case StateErasing:
+		return ErrErasing
+	case StateErased:
+		return ErrErased
+	}
+	return nil
+}

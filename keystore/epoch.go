@@ -1,0 +1,218 @@
+package keystore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+const epochVersion = 1
+
+// epochRecord says what every root is. It is the one record that decides: an advance
+// begins and ends by a compare-and-swap on it.
+type epochRecord struct {
+	rev     Rev
+	store   StoreID
+	layout  layout
+	grace   time.Duration
+	created time.Time
+	place   Place
+
+	epoch    uint64
+	current  RootID
+	advances uint64 // advances begun
+	touched  []byte // the shards that the advance under way, or the last one, re-keys: a bit each
+	intent   *intent
+	roots    []rootInfo // current, successor, superseded; each once
+}
+
+// intent is an advance that has begun: from here there is only forward.
+type intent struct {
+	epoch  uint64
+	target RootID
+}
+
+// rootInfo is what the record knows of a root that may still live.
+type rootInfo struct {
+	id     RootID
+	since  time.Time // superseded since; zero for the current root and the successor
+	covers []uint64  // by page: erasures with a counter up to this are out of its reach; nil: none
+}
+
+func (i *rootInfo) superseded() bool { return !i.since.IsZero() }
+
+// covered tells whether the root, if it lives, does not reach an event of a page.
+func (i *rootInfo) covered(page uint8, counter uint64) bool {
+	return int(page) < len(i.covers) && i.covers[page] >= counter
+}
+
+func (e *epochRecord) root(id RootID) *rootInfo {
+	if i := slices.IndexFunc(e.roots, func(r rootInfo) bool { return r.id == id }); i >= 0 {
+		return &e.roots[i]
+	}
+	return nil
+}
+
+func (e *epochRecord) clone() *epochRecord {
+	c := *e
+	c.touched, c.roots = slices.Clone(e.touched), slices.Clone(e.roots)
+	if e.intent != nil {
+		i := *e.intent
+		c.intent = &i
+	}
+	return &c
+}
+
+func (e *epochRecord) isTouched(shard uint16) bool {
+	return int(shard/8) < len(e.touched) && e.touched[shard/8]>>(shard%8)&1 == 1
+}
+
+func (e *epochRecord) touch(shard uint16) {
+	if len(e.touched) == 0 {
+		e.touched = make([]byte, (e.layout.shards+7)/8)
+	}
+	e.touched[shard/8] |= 1 << (shard % 8)
+}
+
+// final tells whether an event is out of reach of every root that may still live;
+// destroyed are the roots that every mirror has confirmed destroyed.
+func (e *epochRecord) final(page uint8, counter uint64, destroyed []RootID) bool {
+	return !slices.ContainsFunc(e.roots, func(r rootInfo) bool {
+		return !r.covered(page, counter) && !slices.Contains(destroyed, r.id)
+	})
+}
+
+// finalAt is the earliest time at which an event is final; zero where an advance has
+// yet to begin, so that it can't be told.
+func (e *epochRecord) finalAt(page uint8, counter uint64, destroyed []RootID) (at time.Time) {
+	for i := range e.roots {
+		r := &e.roots[i]
+		if r.covered(page, counter) || slices.Contains(destroyed, r.id) {
+			continue
+		}
+		if !r.superseded() {
+			return time.Time{}
+		}
+		if due := r.since.Add(e.grace); due.After(at) {
+			at = due
+		}
+	}
+	return at
+}
+
+const (
+	secStore   = 1
+	secPlace   = 2
+	secEpoch   = 3
+	secRoots   = 4
+	secTouched = 5
+	secIntent  = 6
+)
+
+// encode writes the record, and behind it a tag made with the current root, so that
+// nobody who can write to the database can have a root destroyed.
+func (e *epochRecord) encode(root tink.AEAD) ([]byte, error) {
+	b := []byte{epochVersion}
+	p := append([]byte(nil), e.store[:]...)
+	p = binary.AppendUvarint(p, uint64(e.layout.shards))
+	p = binary.AppendUvarint(p, uint64(e.grace/time.Second))
+	b = appendSection(b, secStore, appendTime(p, e.created))
+
+	p = appendString(nil, e.place.URL)
+	p = appendString(p, e.place.Host)
+	b = appendSection(b, secPlace, appendString(p, e.place.Class))
+
+	p = binary.AppendUvarint(nil, e.epoch)
+	p = append(p, e.current[:]...)
+	b = appendSection(b, secEpoch, binary.AppendUvarint(p, e.advances))
+
+	p = binary.AppendUvarint(nil, uint64(len(e.roots)))
+	for i := range e.roots {
+		r := &e.roots[i]
+		p = appendTime(append(p, r.id[:]...), r.since)
+		p = binary.AppendUvarint(p, uint64(len(r.covers)))
+		for _, c := range r.covers {
+			p = binary.AppendUvarint(p, c)
+		}
+	}
+	b = appendSection(b, secRoots, p)
+	if len(e.touched) > 0 {
+		b = appendSection(b, secTouched, e.touched)
+	}
+	if e.intent != nil {
+		b = appendSection(b, secIntent, binary.AppendUvarint(slices.Clone(e.intent.target[:]), e.intent.epoch))
+	}
+	tag, err := root.Encrypt(nil, epochAD(b))
+	if err != nil {
+		return nil, fmt.Errorf("authenticate the epoch record: %w", err)
+	}
+	return append(appendBytes(nil, b), tag...), nil
+}
+
+func epochAD(body []byte) []byte { return append([]byte("oubli epoch\x01"), body...) }
+
+// parseEpoch reads the record without its root; check authenticates it afterwards.
+func parseEpoch(rec Record) (e *epochRecord, check func(root tink.AEAD) error, err error) {
+	outer := reader{b: rec.Value}
+	body := outer.bytes()
+	tag := outer.b
+	r := reader{b: body}
+	if v := r.byte(); v != epochVersion && !r.bad && !outer.bad {
+		return nil, nil, fmt.Errorf("%w: epoch record of version %d; a newer oubli may read it", ErrTampered, v)
+	}
+	e = &epochRecord{rev: rec.Rev}
+	seen := 0
+	r.sections(func(sec byte, p *reader) {
+		if sec <= secRoots {
+			seen |= 1 << sec
+		}
+		switch sec {
+		case secStore:
+			e.store = StoreID(p.fixed(16))
+			shards := p.uvarint()
+			if shards == 0 || shards > maxShards || shards&(shards-1) != 0 {
+				p.bad = true
+				return
+			}
+			e.layout = newLayout(int(shards))
+			e.grace = time.Duration(p.uvarint()) * time.Second
+			e.created = p.time()
+			p.bad = p.bad || e.grace < 0
+		case secPlace:
+			e.place = Place{URL: p.string(), Host: p.string(), Class: p.string()}
+		case secEpoch:
+			e.epoch, e.current, e.advances = p.uvarint(), RootID(p.fixed(16)), p.uvarint()
+		case secRoots:
+			for range p.count(18) {
+				i := rootInfo{id: RootID(p.fixed(16)), since: p.time()}
+				if n := p.count(1); n > 0 {
+					i.covers = make([]uint64, n)
+					for j := range i.covers {
+						i.covers[j] = p.uvarint()
+					}
+				}
+				e.roots = append(e.roots, i)
+			}
+		case secTouched:
+			e.touched = slices.Clone(p.b)
+			p.b = nil
+		case secIntent:
+			e.intent = &intent{target: RootID(p.fixed(16)), epoch: p.uvarint()}
+		}
+	})
+	if err := r.end("the epoch record"); err != nil || outer.bad || seen != 1<<secStore|1<<secPlace|1<<secEpoch|1<<secRoots {
+		return nil, nil, fmt.Errorf("%w: the epoch record does not parse", ErrTampered)
+	}
+	if e.root(e.current) == nil || e.intent != nil && e.root(e.intent.target) == nil {
+		return nil, nil, fmt.Errorf("%w: the epoch record does not list its own roots", ErrTampered)
+	}
+	return e, func(root tink.AEAD) error {
+		if _, err := root.Decrypt(tag, epochAD(body)); err != nil {
+			return fmt.Errorf("%w: the epoch record does not authenticate", ErrTampered)
+		}
+		return nil
+	}, nil
+}

@@ -1,0 +1,179 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Open opens a keystore with its root store. It never creates. What is wrong it says in
+// one error: ErrNotFound (no keystore, no root), ErrMismatch (the root belongs to
+// another keystore, is older or newer, or belongs to another host or path), ErrBehind
+// (the keystore came back from a backup), ErrTampered, ErrLocked, ErrUnavailable.
+//
+// Unless read-only, it finishes an advance that was under way and destroys the roots
+// that are due. A failure of that housekeeping is logged and does not keep a keystore
+// that can be read from opening; Health shows it.
+func Open(ctx context.Context, b Backend, roots RootStore, o *Options) (*Store, error) {
+	s := newStore(b, roots, o)
+	e, c, err := s.attach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkPlace(e); err != nil {
+		return nil, err
+	}
+	if err := s.checkAnchor(ctx, e, c.Anchor); err != nil {
+		return nil, err
+	}
+	if s.readOnly {
+		return s, nil
+	}
+	if err := s.Advance(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		s.log.Warn("the advance was not finished; it is tried again with the next erasure", "error", err)
+	} else if s.grace > 0 && c.Anchor.Epoch < e.epoch {
+		if err := roots.Raise(ctx, Anchor{Epoch: e.epoch, Advances: e.advances}, nil); err != nil {
+			s.log.Warn("the anchor was not raised", "error", err)
+		}
+	}
+	return s, nil
+}
+
+// attach reads the record and the roots, and checks that they belong together.
+func (s *Store) attach(ctx context.Context) (*epochRecord, RootContents, error) {
+	fail := func(err error) (*epochRecord, RootContents, error) { return nil, RootContents{}, err }
+	e, check, err := readEpoch(ctx, s.backend)
+	if err != nil {
+		return fail(err)
+	}
+	s.configure(e)
+	c, err := s.rootStore().Load(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	where := s.rootStore().Place().URL
+	if c.Store != e.store {
+		return fail(fmt.Errorf("%w: the root in %s belongs to keystore %s, and %s is keystore %s", ErrMismatch, where, c.Store, s.backend.Name(), e.store))
+	}
+	needed := []RootID{e.current}
+	if e.intent != nil {
+		needed = append(needed, e.intent.target)
+	}
+	for _, id := range needed {
+		i := slices.IndexFunc(c.Living, func(r Root) bool { return r.ID == id })
+		switch {
+		case i >= 0:
+			if _, err := s.rememberRoot(&c.Living[i]); err != nil {
+				return fail(err)
+			}
+		case slices.Contains(c.Destroyed, id) || e.epoch < c.Anchor.Epoch:
+			return fail(fmt.Errorf("%w: %s is a copy from epoch %d, and its root was destroyed by an erasure since: nobody can open this copy any more; use a later one", ErrMismatch, s.backend.Name(), e.epoch))
+		default:
+			return fail(fmt.Errorf("%w: %s is at epoch %d, and the root in %s is older: it came back from a backup; use the latest copy of the root", ErrMismatch, s.backend.Name(), e.epoch, where))
+		}
+	}
+	root, err := s.rootAEAD(ctx, e.current)
+	if err != nil {
+		return fail(err)
+	}
+	return e, c, check(root)
+}
+
+// checkPlace refuses a root store at another place than the keystore recorded: whoever
+// destroys roots must reach every copy of them.
+func (s *Store) checkPlace(e *epochRecord) error {
+	here := s.rootStore().Place()
+	if here.Host != e.place.Host {
+		return fmt.Errorf("%w: the root belongs to host %s, and this is %s; after a move on purpose, run oubli root move here", ErrMismatch, e.place.Host, here.Host)
+	}
+	if here.URL != e.place.URL {
+		return fmt.Errorf("%w: the keystore's root is at %s, not at %s; name that, or run oubli root move", ErrMismatch, e.place.URL, here.URL)
+	}
+	return nil
+}
+
+// checkAnchor notices a keystore that came back from a backup.
+func (s *Store) checkAnchor(ctx context.Context, e *epochRecord, a Anchor) error {
+	behind := e.epoch < a.Epoch
+	counters, err := s.counters(ctx)
+	if err != nil {
+		return err
+	}
+	for p, c := range a.Counters {
+		behind = behind || p < len(counters) && counters[p] < c
+	}
+	if behind {
+		return fmt.Errorf("%w: %s is at epoch %d and lacks changes made up to epoch %d: it came back from a backup; run oubli restore with it, which erases again who was erased since", ErrBehind, s.backend.Name(), e.epoch, a.Epoch)
+	}
+	return nil
+}
+
+// MoveRoots moves the roots of a living keystore to another root store, on purpose:
+// the new one is written first, then the record names it, then the old one is
+// destroyed. The Store uses the new one from then on.
+func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
+	if err := s.check(true); err != nil {
+		return err
+	}
+	s.advancing <- struct{}{}
+	defer func() { <-s.advancing }()
+	c, err := s.rootStore().Load(ctx)
+	if err != nil {
+		return err
+	}
+	if len(c.Away) > 0 {
+		return fmt.Errorf("%w: mirrors are away: %q; their copies of the root could not be destroyed", ErrUnavailable, c.Away)
+	}
+	if err := to.Create(ctx, c); err != nil {
+		return err
+	}
+	old := s.rootStore()
+	if err := s.recordPlace(ctx, to.Place()); err != nil {
+		return fmt.Errorf("%w; the copy of the root in %s serves nobody", err, to.Place().URL)
+	}
+	s.roots.Store(&to)
+	if err := old.Remove(ctx); err != nil {
+		return fmt.Errorf("the root is now in %s; the old one in %s must be destroyed by hand: %w", to.Place().URL, old.Place().URL, err)
+	}
+	return nil
+}
+
+// AdoptRoots records that the root store stands where roots finds it: after its files
+// were moved to another host or path, on purpose.
+func AdoptRoots(ctx context.Context, b Backend, roots RootStore) error {
+	s := newStore(b, roots, nil)
+	e, c, err := s.attach(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.checkAnchor(ctx, e, c.Anchor); err != nil {
+		return err
+	}
+	return s.recordPlace(ctx, roots.Place())
+}
+
+func (s *Store) recordPlace(ctx context.Context, p Place) error {
+	for try := range conflictTries {
+		if err := backoff(ctx, try); err != nil {
+			return err
+		}
+		e, err := s.record(ctx)
+		if err != nil {
+			return err
+		}
+		next := e.clone()
+		next.place = p
+		group, err := s.recordGroup(ctx, e.rev, next)
+		if err != nil {
+			return err
+		}
+		if _, err = s.backend.Commit(ctx, []Group{group}); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("record the place of the root: %w: %w", ErrUnavailable, ErrConflict)
+}

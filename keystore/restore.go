@@ -1,0 +1,165 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// RestoreReport says what a restore did to a copy.
+type RestoreReport struct {
+	Replayed []Subject // erased, or deprived of purposes, since the copy was made
+	Epoch    uint64    // the epoch that the copy was taken to
+}
+
+// Restore makes an old copy of a keystore fit to serve again: it replays the erasures
+// made since, and advances past every living root, so that the roots of the time line
+// that is given up die, too. The copy may be put in place only when Restore has returned
+// nil; it can be called again after a failure. What was written to the lost keystore
+// since the copy, such as new subjects' keys, is lost with it.
+func Restore(ctx context.Context, b Backend, roots RootStore, o *Options) (RestoreReport, error) {
+	var report RestoreReport
+	s := newStore(b, roots, o)
+	e, c, err := s.attach(ctx)
+	if err != nil {
+		return report, err
+	}
+	if err := s.check(true); err != nil {
+		return report, err
+	}
+	if err := s.raiseCounters(ctx, c.Anchor.Counters); err != nil {
+		return report, err
+	}
+	// An advance that had begun in the copy is finished first. Its successor may have
+	// lived on in the time line that is given up; the next advance supersedes it.
+	if e.intent != nil {
+		if err := s.advance(ctx, false); err != nil {
+			return report, err
+		}
+	}
+	tombs := make(map[Subject][]Tombstone)
+	var subjects []Subject
+	for _, t := range c.Tombstones {
+		if _, ok := tombs[t.Subject]; !ok {
+			subjects = append(subjects, t.Subject)
+		}
+		tombs[t.Subject] = append(tombs[t.Subject], t)
+	}
+	replayed := map[Subject]bool{}
+	errs, err := s.change(ctx, subjects, func(r *ring) outcome {
+		o := r.replay(tombs[r.subject], s.now())
+		replayed[r.subject] = o.changed
+		return o
+	}, nil)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return report, fmt.Errorf("replay the erasures since the copy was made: %w", err)
+	}
+	if err := s.advance(ctx, true); err != nil {
+		return report, err
+	}
+	if e, err = s.record(ctx); err != nil {
+		return report, err
+	}
+	report.Epoch = e.epoch
+	for _, sub := range subjects {
+		if replayed[sub] {
+			report.Replayed = append(report.Replayed, sub)
+		}
+	}
+	slices.SortFunc(report.Replayed, func(a, b Subject) int { return strings.Compare(a.text, b.text) })
+	return report, s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: e.advances}, nil)
+}
+
+// raiseCounters takes the copy's change counters past those of the lost keystore, so
+// that no number is given out twice.
+func (s *Store) raiseCounters(ctx context.Context, to []uint64) error {
+	for try := 0; ; try++ {
+		if err := backoff(ctx, try); err != nil {
+			return err
+		}
+		keys := make([][]byte, s.layout.pages)
+		for p := range keys {
+			keys[p] = counterKey(uint8(p))
+		}
+		recs, err := s.backend.Get(ctx, keys)
+		if err != nil {
+			return err
+		}
+		var groups []Group
+		for p, rec := range recs {
+			have, err := parseCounter(rec)
+			if err != nil {
+				return err
+			}
+			if p < len(to) && have < to[p] {
+				groups = append(groups, Group{{Op: Put, Key: keys[p], If: rec.Rev, Rev: newRev(), Value: encodeCounter(to[p])}})
+			}
+		}
+		if len(groups) == 0 {
+			return nil
+		}
+		if _, err := s.backend.Commit(ctx, groups); err != nil && !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+}
+
+// replay applies tombstones to a ring of an older time, oldest first. They name key
+// ids: whoever merely reuses the id of an erased subject, with other keys, is not touched.
+func (r *ring) replay(tombs []Tombstone, now time.Time) outcome {
+	var works []work
+	for _, t := range tombs {
+		if r.bears(&t) {
+			continue
+		}
+		r.drop(t.Erased, func(k ringKey) bool {
+			return slices.Contains(t.Keys, k.id) || slices.Contains(t.Gone, k.purpose)
+		})
+		for _, id := range t.Keys { // made after the copy was: what they sealed must read as erased, too
+			if !r.isDropped(id) {
+				r.dropped = append(r.dropped, droppedKey{id: id, erased: t.Erased})
+			}
+		}
+		for _, p := range t.Gone {
+			if !slices.Contains(r.gone, p) {
+				r.gone = append(r.gone, p)
+			}
+		}
+		switch {
+		case t.Erased && len(r.keys) == 0:
+			r.state, r.purposes, r.kept, r.hold = StateErased, nil, false, ""
+		case !t.Erased && len(t.Keep) > 0:
+			r.state, r.purposes, r.kept, r.hold = StateRestricted, slices.Clone(t.Keep), true, ""
+		case r.state == StateUnknown:
+			r.state = StateActive
+		}
+		if t.Erased || len(t.Keep) > 0 {
+			r.journal = &Journal{Event: t.Event, Requested: t.At, Keep: t.Keep, Destroyed: now}
+		}
+		works = append(works, work{kind: workDestroyed, tomb: t})
+	}
+	if len(works) == 0 {
+		return outcome{}
+	}
+	switch r.state { // the entry that the state had is replaced
+	case StateRestricted:
+		works = append(works, work{kind: workRestricted})
+	case StateErasing:
+		works = append(works, work{kind: workPending, tomb: Tombstone{Event: r.journal.Event}})
+	}
+	return outcome{changed: true, works: works}
+}
+
+// bears tells whether all that a tombstone says is true of the ring already.
+func (r *ring) bears(t *Tombstone) bool {
+	return r.rev != 0 &&
+		!slices.ContainsFunc(t.Keys, func(id uint32) bool { return !r.isDropped(id) }) &&
+		!slices.ContainsFunc(t.Gone, func(p string) bool { return !r.withdrawn(p) && r.state != StateErased })
+}
+
+func (r *ring) isDropped(id uint32) bool {
+	return slices.ContainsFunc(r.dropped, func(d droppedKey) bool { return d.id == id })
+}

@@ -1,0 +1,308 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"time"
+)
+
+// Status tells about subjects, in their order; unknown ones have StateUnknown.
+func (s *Store) Status(ctx context.Context, subjects ...Subject) ([]Status, error) {
+	if err := s.check(false); err != nil {
+		return nil, err
+	}
+	fin, err := s.finality(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Status, len(subjects))
+	for i, sub := range subjects {
+		r, err := s.readRing(ctx, sub)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = fin.status(s.layout, r)
+		for i2 := range r.keys {
+			k := &r.keys[i2]
+			later := slices.ContainsFunc(r.keys[i2+1:], func(o ringKey) bool { return o.purpose == k.purpose })
+			list[i].Keys = append(list[i].Keys, KeyInfo{ID: k.id, Purpose: k.purpose, Created: time.Unix(k.created, 0).UTC(), Primary: !later})
+		}
+		for _, d := range r.dropped {
+			list[i].Dropped = append(list[i].Dropped, d.id)
+		}
+		list[i].Gone = r.gone
+	}
+	return list, nil
+}
+
+// readRing reads one ring from the backend, past the cache. An unknown subject has a
+// ring in StateUnknown.
+func (s *Store) readRing(ctx context.Context, sub Subject) (*ring, error) {
+	shard := s.layout.shard(sub)
+	var err error
+	for range staleTries {
+		var recs []Record
+		if recs, err = s.backend.Get(ctx, [][]byte{s.layout.ringKey(shard, sub)}); err != nil {
+			return nil, err
+		}
+		if recs[0].Rev == 0 {
+			return &ring{subject: sub, shard: shard}, nil
+		}
+		var r *ring
+		if r, err = s.decodeRing(ctx, sub, shard, recs[0]); !errors.Is(err, errStaleGeneration) {
+			return r, err
+		}
+	}
+	return nil, err
+}
+
+// finality is what decides whether destructions are final.
+type finality struct {
+	record    *epochRecord
+	destroyed []RootID
+}
+
+func (s *Store) finality(ctx context.Context) (finality, error) {
+	c, err := s.rootStore().Load(ctx)
+	if err != nil {
+		return finality{}, err
+	}
+	e, err := s.record(ctx)
+	return finality{record: e, destroyed: c.Destroyed}, err
+}
+
+// status fills in all that needs no shard key.
+func (f finality) status(l layout, r *ring) Status {
+	st := Status{Subject: r.subject, State: r.state, Purposes: r.purposes, Kept: r.kept, Hold: r.hold, Journal: r.journal}
+	if c := r.last.counter; c != 0 {
+		page := l.page(r.shard)
+		if st.Final = f.record.final(page, c, f.destroyed); !st.Final {
+			st.FinalAt = f.record.finalAt(page, c, f.destroyed)
+		}
+	}
+	return st
+}
+
+// erasures reports how far erasures have come.
+func (s *Store) erasures(ctx context.Context, subjects []Subject) ([]Erasure, error) {
+	fin, err := s.finality(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Erasure, len(subjects))
+	for i, sub := range subjects {
+		list[i].Subject = sub
+		if sub.IsZero() {
+			continue
+		}
+		r, err := s.readRing(ctx, sub)
+		if err != nil {
+			list[i].Err = wrapOp("read the state of", sub, err)
+			continue
+		}
+		st := fin.status(s.layout, r)
+		list[i] = Erasure{Subject: sub, State: r.state, Final: st.Final, FinalAt: st.FinalAt}
+		if r.kept {
+			list[i].Kept = slices.Clone(r.purposes)
+		}
+		if r.state == StateErasing {
+			list[i].Waiting = r.journal.Waiting()
+		}
+	}
+	return list, nil
+}
+
+// All walks over every subject in storage order, with flat memory. Keys, Dropped and
+// Gone are left out: they need each subject's keys unwrapped; see Status.
+func (s *Store) All(ctx context.Context) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		if err := s.check(false); err != nil {
+			yield(Status{}, err)
+			return
+		}
+		fin, err := s.finality(ctx)
+		if err != nil {
+			yield(Status{}, err)
+			return
+		}
+		for p := range s.layout.pages {
+			from, to := ringRange(uint8(p))
+			stop := errors.New("stop")
+			err := scanAll(ctx, s.backend, from, to, func(rec Record) error {
+				st, err := fin.header(s.layout, rec)
+				if !yield(st, err) {
+					return stop
+				}
+				return nil
+			})
+			if err == stop {
+				return
+			}
+			if err != nil {
+				yield(Status{}, err)
+				return
+			}
+		}
+	}
+}
+
+// header makes a status of what stands unencrypted in a ring.
+func (f finality) header(l layout, rec Record) (Status, error) {
+	shard, sub, ok := splitRingKey(rec.Key)
+	h, err := parseRingHeader(rec.Value)
+	if err != nil {
+		return Status{Subject: sub}, err
+	}
+	if !ok {
+		return Status{}, ErrTampered
+	}
+	r := &ring{subject: sub, shard: shard, state: h.state}
+	if err := r.clearPart.decode(h.clear); err != nil {
+		return Status{Subject: sub}, err
+	}
+	return f.status(l, r), nil
+}
+
+// Pending walks over the subjects that are erasing, from the worklists, the oldest
+// request of each page first.
+func (s *Store) Pending(ctx context.Context) iter.Seq2[Status, error] {
+	return s.listed(ctx, workPending, StateErasing)
+}
+
+// Restricted walks over the subjects that are restricted, from the worklists.
+func (s *Store) Restricted(ctx context.Context) iter.Seq2[Status, error] {
+	return s.listed(ctx, workRestricted, StateRestricted)
+}
+
+func (s *Store) listed(ctx context.Context, kind workKind, state State) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		if err := s.check(false); err != nil {
+			yield(Status{}, err)
+			return
+		}
+		fin, err := s.finality(ctx)
+		if err != nil {
+			yield(Status{}, err)
+			return
+		}
+		for p := range s.layout.pages {
+			stop := errors.New("stop")
+			from, to := workRange(uint8(p))
+			err := scanAll(ctx, s.backend, from, to, func(rec Record) error {
+				w, err := parseWork(rec)
+				if err != nil || w.kind != kind {
+					return err
+				}
+				r, err := s.readRing(ctx, w.tomb.Subject)
+				if err == nil && (r.state != state || r.entry != w.tomb.Counter) {
+					return nil // it has moved on meanwhile
+				}
+				st := Status{Subject: w.tomb.Subject}
+				if err == nil {
+					st = fin.status(s.layout, r)
+				}
+				if !yield(st, err) {
+					return stop
+				}
+				return nil
+			})
+			if err == stop {
+				return
+			}
+			if err != nil {
+				yield(Status{}, err)
+				return
+			}
+		}
+	}
+}
+
+// Health is the state of the keystore as a whole.
+type Health struct {
+	Epoch      uint64       `json:"epoch"`
+	Advancing  bool         `json:"advancing"` // an advance has begun and is to be finished
+	Roots      []RootStatus `json:"roots"`
+	Unnamed    []RootID     `json:"unnamed,omitempty"` // living roots that the record does not name; the next advance supersedes them
+	Away       []string     `json:"away,omitempty"`    // mirrors that can't be read
+	Overdue    int          `json:"overdue"`           // superseded roots that should be dead and are not
+	Pending    int          `json:"pending"`           // subjects that are erasing
+	Restricted int          `json:"restricted"`
+	Unadvanced int          `json:"unadvanced"` // destroyed, but no advance has taken them in yet
+	NotFinal   []Tombstone  `json:"-"`          // erased, not yet final
+}
+
+// RootStatus is one root that may still live.
+type RootStatus struct {
+	ID         RootID    `json:"id"`
+	Role       string    `json:"role"`                // current, successor, superseded
+	Superseded time.Time `json:"superseded,omitzero"` // since when
+	Dies       time.Time `json:"dies,omitzero"`       // when its grace ends
+}
+
+// Health reads the state of the keystore as a whole.
+func (s *Store) Health(ctx context.Context) (Health, error) {
+	var h Health
+	if err := s.check(false); err != nil {
+		return h, err
+	}
+	c, err := s.rootStore().Load(ctx)
+	if err != nil {
+		return h, err
+	}
+	e, err := s.record(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.Epoch, h.Advancing, h.Away = e.epoch, e.intent != nil, c.Away
+	for _, r := range e.roots {
+		if slices.Contains(c.Destroyed, r.id) {
+			continue
+		}
+		st := RootStatus{ID: r.id, Role: "superseded", Superseded: r.since}
+		switch {
+		case r.id == e.current:
+			st.Role = "current"
+		case !r.superseded():
+			st.Role = "successor"
+		default:
+			if st.Dies = r.since.Add(e.grace); !st.Dies.After(s.clock()) {
+				h.Overdue++
+			}
+		}
+		h.Roots = append(h.Roots, st)
+	}
+	for _, r := range c.Living {
+		if e.root(r.ID) == nil {
+			h.Unnamed = append(h.Unnamed, r.ID)
+		}
+	}
+	for p := range s.layout.pages {
+		from, to := workRange(uint8(p))
+		err := scanAll(ctx, s.backend, from, to, func(rec Record) error {
+			w, err := parseWork(rec)
+			switch w.kind {
+			case workPending:
+				h.Pending++
+			case workRestricted:
+				h.Restricted++
+			case workDestroyed:
+				if !e.root(e.current).covered(w.tomb.Page, w.tomb.Counter) {
+					h.Unadvanced++
+					h.NotFinal = append(h.NotFinal, w.tomb)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return h, err
+		}
+	}
+	for _, t := range c.Tombstones {
+		if !e.final(t.Page, t.Counter, c.Destroyed) && !slices.ContainsFunc(h.NotFinal, func(n Tombstone) bool { return n.Event == t.Event }) {
+			h.NotFinal = append(h.NotFinal, t)
+		}
+	}
+	return h, nil
+}

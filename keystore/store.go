@@ -1,0 +1,267 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// Options of a [Store]. The zero value, and nil, are the defaults.
+type Options struct {
+	// ReadOnly opens without writing: nothing is recovered, no due root is destroyed,
+	// no key is made. Methods that write fail with ErrReadOnly.
+	ReadOnly bool
+
+	// CacheSize is how many subjects' keys are kept unwrapped, at most 1 KB each.
+	// Default 100,000.
+	CacheSize int
+
+	// Clock tells the time; tests set it. Default time.Now.
+	Clock func() time.Time
+
+	// Logger is told what happens in the background of a call, such as a superseded
+	// root that could not be destroyed yet. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Store is an open keystore. It is safe for concurrent use.
+type Store struct {
+	backend  Backend
+	roots    atomic.Pointer[RootStore] // MoveRoots changes it
+	readOnly bool
+	clock    func() time.Time
+	log      *slog.Logger
+
+	id     StoreID
+	layout layout
+	grace  time.Duration
+
+	cache  *otter.Cache[Subject, *entry]
+	stamps []atomic.Uint64 // by shard: raised when a subject of it changes; see entry
+	pages  []atomic.Pointer[page]
+
+	mu        sync.Mutex
+	rootAEADs map[RootID]tink.AEAD
+	reveals   map[Subject]int // contexts of receivers that have not ended
+	revealed  chan struct{}   // closed and renewed when one ends
+
+	advancing chan struct{} // holds one token: who takes it may advance
+	closed    atomic.Bool
+}
+
+// StoreInfo is what is fixed about a keystore.
+type StoreInfo struct {
+	ID      StoreID       `json:"id"`
+	Name    string        `json:"name"`
+	Shards  int           `json:"shards"`
+	Pages   int           `json:"pages"`
+	Grace   time.Duration `json:"grace"`
+	Root    Place         `json:"root"`
+	Created time.Time     `json:"created"`
+}
+
+func newStore(b Backend, r RootStore, o *Options) *Store {
+	if o == nil {
+		o = &Options{}
+	}
+	s := &Store{backend: b, readOnly: o.ReadOnly, clock: o.Clock, log: o.Logger,
+		rootAEADs: map[RootID]tink.AEAD{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
+		advancing: make(chan struct{}, 1)}
+	s.roots.Store(&r)
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	size := o.CacheSize
+	if size <= 0 {
+		size = 100_000
+	}
+	s.cache = otter.Must(&otter.Options[Subject, *entry]{MaximumSize: size})
+	return s
+}
+
+// configure takes over what the epoch record fixes.
+func (s *Store) configure(e *epochRecord) {
+	s.id, s.layout, s.grace = e.store, e.layout, e.grace
+	s.stamps = make([]atomic.Uint64, e.layout.shards)
+	s.pages = make([]atomic.Pointer[page], e.layout.pages)
+}
+
+// now is the time in whole seconds, as records keep it.
+func (s *Store) now() time.Time { return s.clock().UTC().Truncate(time.Second) }
+
+// Close releases the keystore and forgets its keys. What is being read fails.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.cache.InvalidateAll()
+	s.mu.Lock()
+	clear(s.rootAEADs)
+	s.mu.Unlock()
+	for i := range s.pages {
+		s.pages[i].Store(nil)
+	}
+	return s.backend.Close()
+}
+
+func (s *Store) rootStore() RootStore { return *s.roots.Load() }
+
+func (s *Store) check(write bool) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if write && s.readOnly {
+		return ErrReadOnly
+	}
+	return nil
+}
+
+// record reads and authenticates the epoch record.
+func (s *Store) record(ctx context.Context) (*epochRecord, error) {
+	e, check, err := readEpoch(ctx, s.backend)
+	if err != nil {
+		return nil, err
+	}
+	root, err := s.rootAEAD(ctx, e.current)
+	if err != nil {
+		return nil, err
+	}
+	return e, check(root)
+}
+
+func readEpoch(ctx context.Context, b Backend) (e *epochRecord, check func(tink.AEAD) error, err error) {
+	recs, err := b.Get(ctx, [][]byte{epochKey})
+	if err != nil {
+		return nil, nil, err
+	}
+	if recs[0].Rev == 0 {
+		return nil, nil, fmt.Errorf("%w: %s holds no keystore; make one with oubli init", ErrNotFound, b.Name())
+	}
+	return parseEpoch(recs[0])
+}
+
+// rootAEAD returns a living root, from memory or from the root store.
+func (s *Store) rootAEAD(ctx context.Context, id RootID) (tink.AEAD, error) {
+	s.mu.Lock()
+	a := s.rootAEADs[id]
+	s.mu.Unlock()
+	if a != nil {
+		return a, nil
+	}
+	c, err := s.rootStore().Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range c.Living {
+		if c.Living[i].ID == id {
+			return s.rememberRoot(&c.Living[i])
+		}
+	}
+	if slices.Contains(c.Destroyed, id) {
+		return nil, fmt.Errorf("%w: root %s was destroyed; what it wrapped is gone for good", ErrMismatch, id)
+	}
+	return nil, fmt.Errorf("%w: root %s is not in %s", ErrMismatch, id, s.rootStore().Place().URL)
+}
+
+func (s *Store) rememberRoot(r *Root) (tink.AEAD, error) {
+	a, err := newAEAD(&r.Key)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return nil, ErrClosed
+	}
+	s.rootAEADs[r.ID] = a
+	return a, nil
+}
+
+// openPage opens a page as stored, and remembers it for readers.
+func (s *Store) openPage(ctx context.Context, number uint8, rec Record) (*page, error) {
+	if rec.Rev == 0 {
+		return nil, fmt.Errorf("%w: page %d of %s is missing", ErrTampered, number, s.backend.Name())
+	}
+	if p := s.pages[number].Load(); p != nil && p.rev == rec.Rev {
+		return p, nil
+	}
+	h, err := parsePageHeader(number, rec.Value)
+	if err != nil {
+		return nil, err
+	}
+	root, err := s.rootAEAD(ctx, h.root)
+	if err != nil {
+		return nil, fmt.Errorf("page %d: %w", number, err)
+	}
+	p, err := h.open(s.id, s.layout, number, rec.Rev, root)
+	if err != nil {
+		return nil, err
+	}
+	if !s.closed.Load() {
+		s.pages[number].Store(p)
+	}
+	return p, nil
+}
+
+// loadPage returns a page, from memory unless fresh is asked for.
+func (s *Store) loadPage(ctx context.Context, number uint8, fresh bool) (*page, error) {
+	if p := s.pages[number].Load(); p != nil && !fresh {
+		return p, nil
+	}
+	recs, err := s.backend.Get(ctx, [][]byte{pageKey(number)})
+	if err != nil {
+		return nil, err
+	}
+	return s.openPage(ctx, number, recs[0])
+}
+
+// decodeRing opens a ring as stored. It reads the page again when it does not hold the
+// ring's generation: an advance may have come between.
+func (s *Store) decodeRing(ctx context.Context, sub Subject, shard uint16, rec Record) (*ring, error) {
+	h, err := parseRingHeader(rec.Value)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", sub, err)
+	}
+	number := s.layout.page(shard)
+	for fresh := false; ; fresh = true {
+		p, err := s.loadPage(ctx, number, fresh)
+		if err != nil {
+			return nil, err
+		}
+		a, ok, err := p.aead(shard, h.gen)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return openRing(s.id, sub, shard, rec, a)
+		}
+		if fresh {
+			return nil, errStaleGeneration
+		}
+	}
+}
+
+// errStaleGeneration: the ring was read before a re-key finished, or no page holds its
+// generation, which would be a loss. Reading both again tells which.
+var errStaleGeneration = errors.New("the ring is under a generation that its page does not hold")
+
+// Info tells what is fixed about the keystore.
+func (s *Store) Info(ctx context.Context) (StoreInfo, error) {
+	e, err := s.record(ctx)
+	if err != nil {
+		return StoreInfo{}, err
+	}
+	return StoreInfo{ID: s.id, Name: s.backend.Name(), Shards: s.layout.shards, Pages: s.layout.pages,
+		Grace: s.grace, Root: e.place, Created: e.created}, nil
+}
