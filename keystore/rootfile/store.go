@@ -129,8 +129,9 @@ func (s *Store) change(ctx context.Context, f func(v view) error) error {
 		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 	}
 	if len(s.livingInodes()) == 0 {
-		_, err := s.read(nil)
-		return err
+		if _, err := s.read(nil); err != nil {
+			return err
+		}
 	}
 	held, away, err := s.lock(ctx)
 	if err != nil {
