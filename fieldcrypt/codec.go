@@ -1,0 +1,231 @@
+package fieldcrypt
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// Codec seals and opens the personal fields of rows of type T, a struct whose tags the
+// package comment describes. It is safe for concurrent use.
+type Codec[T any] struct {
+	*plan
+	rows sync.Pool // of *T
+}
+
+// NewCodec reads the tags of T. table is the logical name of the table: it is part of
+// what every value is bound to, the same in Go and in a data map, and stays when the
+// physical table is renamed. o may be nil. The error names all mistakes of the struct
+// and wraps keystore.ErrInvalid.
+func NewCodec[T any](keys *keystore.Store, table string, o *Options) (*Codec[T], error) {
+	p, err := readPlan(newTable(keys, table, o), reflect.TypeFor[T]())
+	if err != nil {
+		return nil, err
+	}
+	c := &Codec[T]{plan: p}
+	c.rows.New = func() any { return new(T) }
+	return c, nil
+}
+
+// Table returns the logical name of the table.
+func (c *Codec[T]) Table() string { return c.name }
+
+// Kind returns the kind of the rows' subjects.
+func (c *Codec[T]) Kind() string { return c.kind }
+
+// Fields returns the personal fields in struct order.
+func (c *Codec[T]) Fields() []Field { return c.describe() }
+
+// SubjectOf returns whose row it is. The error wraps keystore.ErrInvalid: an id that is
+// empty or zero is one that the database has not made yet.
+func (c *Codec[T]) SubjectOf(row *T) (keystore.Subject, error) {
+	return c.subjectOf(nil, reflect.ValueOf(row).Elem())
+}
+
+func (p *plan) subjectOf(sc *scratch, row reflect.Value) (keystore.Subject, error) {
+	v, ok := at(row, p.subjectAt)
+	if !ok {
+		return keystore.Subject{}, fmt.Errorf("%w: the subject's id stands in a struct that is nil", keystore.ErrInvalid)
+	}
+	var buf []byte
+	if sc != nil {
+		buf = sc.id[:0]
+	}
+	buf, plainID := p.subjectText(buf, v)
+	if sc != nil {
+		sc.id = buf
+	}
+	if plainID {
+		return keystore.ParseSubject(string(buf), p.allow...)
+	}
+	return p.subject(v.Interface())
+}
+
+// rowKey is the text of the row's key, empty if rows have none.
+func (p *plan) rowKey(row reflect.Value) (string, error) {
+	if !p.keyed {
+		return "", nil
+	}
+	v, ok := at(row, p.keyAt)
+	if !ok {
+		return "", fmt.Errorf("%w: the row's key stands in a struct that is nil", keystore.ErrInvalid)
+	}
+	return rowKey(v.Interface())
+}
+
+// at is FieldByIndex without its panic at a nil pointer on the way.
+func at(v reflect.Value, path []int) (reflect.Value, bool) {
+	for i, x := range path {
+		if i > 0 && v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				return reflect.Value{}, false
+			}
+			v = v.Elem()
+		}
+		v = v.Field(x)
+	}
+	return v, true
+}
+
+// own gives the row structs of its own where it points to some, so that writing to its
+// personal fields reaches nobody else's.
+func (p *plan) own(row reflect.Value) {
+	for _, path := range p.pointers {
+		v, ok := at(row, path)
+		if !ok || v.IsNil() {
+			continue
+		}
+		c := reflect.New(v.Type().Elem())
+		c.Elem().Set(v.Elem())
+		v.Set(c)
+	}
+}
+
+// load fills the scratch's slots with the row's personal fields, for sealing or opening.
+func (p *plan) load(sc *scratch, row reflect.Value, seal bool) (*field, error) {
+	sc.plain = sc.plain[:0]
+	inClear := slotStored
+	if seal {
+		inClear = slotPlain
+	}
+	for i := range p.fields {
+		f, s := &p.fields[i], &sc.slots[i]
+		*s = slot{}
+		v, ok := at(row, f.path)
+		if !ok {
+			continue
+		}
+		switch f.kind {
+		case kindString:
+			// An empty string to be sealed is content; a stored one was NULL.
+			if s.text = v.String(); seal || s.text != "" {
+				s.state = inClear
+			}
+		case kindStringPointer:
+			if !v.IsNil() {
+				if s.text = v.Elem().String(); seal || s.text != "" {
+					s.state = inClear
+				}
+			}
+		case kindBytes:
+			s.bin = true
+			if s.data = v.Bytes(); seal && s.data != nil || len(s.data) > 0 {
+				if s.state = inClear; seal {
+					s.state = slotEncoded
+				}
+			}
+		case kindPrivate:
+			if err := loadPrivate(sc, s, v.Addr().Interface().(private), seal); err != nil {
+				return f, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+func loadPrivate(sc *scratch, s *slot, p private, seal bool) (err error) {
+	text, stored := p.storedText()
+	switch {
+	case stored:
+		s.state, s.text = slotStored, text
+	case p.IsNull():
+	case !seal:
+		return fmt.Errorf("%w: the value is in the clear already", keystore.ErrInvalid)
+	default:
+		from := len(sc.plain)
+		if sc.plain, err = p.appendPlain(sc.plain); err != nil {
+			return err
+		}
+		s.state, s.data = slotEncoded, sc.plain[from:]
+	}
+	return nil
+}
+
+// storeSealed writes the slots that sealRow has done into the row, which must be a copy.
+func (p *plan) storeSealed(sc *scratch, row reflect.Value) {
+	for i := range p.fields {
+		f, s := &p.fields[i], &sc.slots[i]
+		if s.state != slotDone {
+			continue
+		}
+		v, _ := at(row, f.path)
+		switch f.kind {
+		case kindString:
+			v.SetString(s.text)
+		case kindStringPointer:
+			setStringPointer(v, s.text)
+		case kindBytes:
+			v.SetBytes(s.data)
+		case kindPrivate:
+			v.Addr().Interface().(private).setStored(s.text)
+		}
+	}
+}
+
+// storeOpened writes what openRow found into the row. Pointers get new targets.
+func (p *plan) storeOpened(sc *scratch, row reflect.Value) {
+	p.own(row)
+	all := string(sc.plain)
+	for i := range p.fields {
+		f, s := &p.fields[i], &sc.slots[i]
+		if s.state != slotStored {
+			continue
+		}
+		v, _ := at(row, f.path)
+		text := s.text // what an erased or withheld field reads as
+		if s.status == StatusOpen {
+			text = all[s.from:s.to]
+		}
+		none := s.status != StatusOpen && text == ""
+		switch {
+		case f.kind == kindPrivate:
+			v.Addr().Interface().(private).replace(s.box)
+		case f.kind == kindString:
+			v.SetString(text)
+		case none:
+			v.SetZero()
+		case f.kind == kindStringPointer:
+			setStringPointer(v, text)
+		default:
+			v.SetBytes([]byte(text))
+		}
+	}
+}
+
+func setStringPointer(v reflect.Value, s string) {
+	if p, ok := v.Addr().Interface().(**string); ok {
+		*p = &s
+		return
+	}
+	n := reflect.New(v.Type().Elem())
+	n.Elem().SetString(s)
+	v.Set(n)
+}
+
+func firstOption(tag string) string {
+	name, _, _ := strings.Cut(tag, ",")
+	return name
+}
