@@ -182,9 +182,10 @@ func TestTornTailIsCutOffByTheNextWrite(t *testing.T) {
 
 func FuzzRootFile(f *testing.F) {
 	r := keystore.Root{ID: keystore.RootID{1}, Epoch: 2, Created: time.Unix(3, 0), Key: keystore.Secret{4}}
-	good := (&rootFile{store: keystore.StoreID{5}, living: []keystore.Root{r}, destroyed: []keystore.RootID{{6}}}).encode(0)
-	f.Add(good[:len(good)-32])
-	f.Add((&rootFile{extra: []section{{0x9000, 1, []byte("later")}}}).encode(0)[:rootBlock-32])
+	good := &rootFile{store: keystore.StoreID{5}, living: []keystore.Root{r}, destroyed: []keystore.RootID{{6}}}
+	f.Add(good.encode(0)[:rootHeader+2*sectionHeader+rootSize+16]) // short, without the padding
+	good.extra = []section{{0x9000, 1, []byte("later")}}
+	f.Add(good.encode(0)[:rootHeader+3*sectionHeader+rootSize+16+5])
 	f.Add([]byte(rootMagic))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -136,9 +136,13 @@ func TestCrashAtEveryFileOperation(t *testing.T) {
 			for _, mode := range []string{lost, applied, torn} {
 				// with a leftover there is an older file to write over
 				for _, leftover := range []bool{false, true} {
+					if leftover && (tc.fresh || tc.name == "raise" || tc.name == "trim") {
+						continue // they do not touch it
+					}
 					t.Run(fmt.Sprintf("%s/%d/%s/leftover=%v", tc.name, mirrors, mode, leftover), func(t *testing.T) {
+						t.Parallel()
 						runs := crashEverywhere(t, tc, mirrors, mode, leftover, initial)
-						require.Greater(t, runs, 3)
+						require.Positive(t, runs)
 					})
 				}
 			}
@@ -148,26 +152,35 @@ func TestCrashAtEveryFileOperation(t *testing.T) {
 
 func crashEverywhere(t *testing.T, tc crashCase, mirrors int, mode string, leftover bool, initial keystore.RootContents) (runs int) {
 	ctx := context.Background()
-	for n := 1; ; n++ {
+	prepare := func() []string {
 		ps := paths(t, mirrors)
-		if !tc.fresh {
-			s := open(t, ps, &testDisk{})
-			first := initial
-			if leftover {
-				first.Living = initial.Living[:1]
-			}
-			require.NoError(t, s.Create(ctx, first))
-			if leftover {
-				require.NoError(t, s.Add(ctx, initial.Living[1]))
-			}
+		if tc.fresh {
+			return ps
 		}
-		d := &testDisk{failAt: n, mode: mode}
+		s := open(t, ps, &testDisk{})
+		first := initial
+		if leftover {
+			first.Living = initial.Living[:1]
+		}
+		require.NoError(t, s.Create(ctx, first))
+		if leftover {
+			require.NoError(t, s.Add(ctx, initial.Living[1]))
+		}
+		return ps
+	}
+	whole := &testDisk{}
+	require.NoError(t, tc.run(open(t, prepare(), whole)))
+	whole.close()
+	for i, op := range whole.trace {
+		if mode == torn && !strings.HasPrefix(op, "write ") {
+			continue
+		}
+		runs++
+		ps := prepare()
+		d := &testDisk{failAt: i + 1, mode: mode}
 		err := tc.run(open(t, ps, d))
 		d.close()
-		if !d.dead {
-			require.NoError(t, err)
-			return n
-		}
+		require.True(t, d.dead)
 		again := open(t, ps, &testDisk{})
 		tc.after(t, again, err == nil)
 		err = tc.run(again)
@@ -177,9 +190,12 @@ func crashEverywhere(t *testing.T, tc crashCase, mirrors int, mode string, lefto
 			require.NoError(t, again.Remove(ctx))
 			err = tc.run(again)
 		}
-		require.NoError(t, err, "%s at %d", mode, n)
+		if err != nil {
+			t.Fatalf("again after %s at %q: %v", mode, op, err)
+		}
 		tc.done(t, again, ps)
 	}
+	return runs
 }
 
 // TestDestroyedRootIsInNoInode runs random histories with crashes and keeps every inode
