@@ -47,19 +47,30 @@ func (e *Eraser) AnonymizeWith(ctx context.Context, r *Request, subjects ...keys
 	if err != nil {
 		return nil, err
 	}
-	b := &batch{e: e, wait: true, results: map[keystore.Subject]Result{}}
-	indirect, err := b.directly(ctx, rs)
-	if err != nil {
-		return nil, err
+	done := map[keystore.Subject]Result{}
+	for range 2 {
+		b := &batch{e: e, wait: true, results: done}
+		pending, err := b.directly(ctx, rs)
+		if err != nil {
+			return nil, err
+		}
+		if pending, err = b.request(ctx, pending); err != nil {
+			return nil, err
+		}
+		b.run(ctx, pending)
+		// What somebody had requested before may have kept more than this request
+		// does. It is done now; once more for the rest.
+		rs = slices.DeleteFunc(rs, func(r keystore.Request) bool {
+			d := done[r.Subject]
+			return d.Err != nil || subset(d.Kept, r.Keep)
+		})
+		if len(rs) == 0 {
+			break
+		}
 	}
-	pending, err := b.request(ctx, indirect)
-	if err != nil {
-		return nil, err
-	}
-	b.run(ctx, pending)
 	results := make([]Result, len(subjects))
 	for i, s := range subjects {
-		results[i] = b.results[s]
+		results[i] = done[s]
 	}
 	return results, batchError(results)
 }
@@ -85,8 +96,8 @@ func (e *Eraser) RequestWith(ctx context.Context, r *Request, subjects ...keysto
 	if err != nil {
 		return err
 	}
-	for _, s := range pending {
-		e.retries.clear(s)
+	for _, r := range pending {
+		e.retries.clear(r.Subject)
 	}
 	e.nudge()
 	var refused []Result
@@ -140,8 +151,7 @@ func (e *Eraser) requests(ctx context.Context, r *Request, subjects []keystore.S
 		if err := e.record(ctx, s.Kind()); err != nil {
 			return nil, err
 		}
-		rs = append(rs, keystore.Request{Subject: s, Receivers: e.connected(s.Kind()),
-			Keep: slices.Clone(r.Keep), Actor: actor, Unknown: r.Unknown})
+		rs = append(rs, keystore.Request{Subject: s, Keep: slices.Clone(r.Keep), Actor: actor, Unknown: r.Unknown})
 	}
 	return rs, e.checkKeep(ctx, r.Keep, sorted)
 }
@@ -169,6 +179,10 @@ func (e *Eraser) checkKeep(ctx context.Context, keep []string, subjects []keysto
 		}
 	}
 	return nil
+}
+
+func subset(a, b []string) bool {
+	return !slices.ContainsFunc(a, func(x string) bool { return !slices.Contains(b, x) })
 }
 
 func bySubject(a, b keystore.Subject) int { return strings.Compare(a.String(), b.String()) }

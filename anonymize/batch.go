@@ -19,42 +19,40 @@ type batch struct {
 	ready   []keystore.Request // only the keys are left to destroy
 }
 
-// directly puts subjects that have neither receivers nor tables, here or recorded,
-// among the ready ones: request and destruction are then one commit. It returns the others.
+// directly puts subjects that have neither tables nor receivers here among the ready
+// ones: request and destruction are then one commit, unless others have receivers for
+// them. It returns the other requests.
 func (b *batch) directly(ctx context.Context, rs []keystore.Request) (others []keystore.Request, err error) {
-	bare := map[string]bool{}
+	var bare []keystore.Request
 	var subjects []keystore.Subject
 	for _, r := range rs {
-		kind := r.Subject.Kind()
-		if _, known := bare[kind]; !known {
-			recorded, err := b.e.keys.Receivers(ctx, kind)
-			if err != nil {
-				return nil, err
-			}
-			bare[kind] = len(recorded) == 0 && len(r.Receivers) == 0 && len(b.e.tablesOf(kind)) == 0
+		if kind := r.Subject.Kind(); len(b.e.receiversOf(kind)) == 0 && len(b.e.tablesOf(kind)) == 0 {
+			bare, subjects = append(bare, r), append(subjects, r.Subject)
+		} else {
+			others = append(others, r)
 		}
-		subjects = append(subjects, r.Subject)
 	}
-	if !slices.ContainsFunc(rs, func(r keystore.Request) bool { return bare[r.Subject.Kind()] }) {
-		return rs, nil
+	if len(bare) == 0 {
+		return others, nil
 	}
 	sts, err := b.e.keys.Status(ctx, subjects...)
 	if err != nil {
 		return nil, err
 	}
-	for i, r := range rs {
+	for i, r := range bare {
 		// One that is being erased may be in another worker's hands.
-		if st := sts[i].State; bare[r.Subject.Kind()] && st != keystore.StateErasing && st != keystore.StateErased {
-			b.ready = append(b.ready, r)
-		} else {
+		if st := sts[i].State; st == keystore.StateErasing || st == keystore.StateErased {
 			others = append(others, r)
+		} else {
+			b.ready = append(b.ready, r)
 		}
 	}
+	slices.SortFunc(others, func(x, y keystore.Request) int { return bySubject(x.Subject, y.Subject) })
 	return others, nil
 }
 
-// request makes the requests durable and returns the subjects that were not refused.
-func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []keystore.Subject, err error) {
+// request makes the requests durable and returns those that were not refused.
+func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []keystore.Request, err error) {
 	if len(rs) == 0 {
 		return nil, nil
 	}
@@ -64,7 +62,7 @@ func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []k
 	}
 	for i, r := range rs {
 		if errs[i] == nil {
-			pending = append(pending, r.Subject)
+			pending = append(pending, r)
 			continue
 		}
 		state := keystore.StateUnknown
@@ -77,14 +75,15 @@ func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []k
 }
 
 // run takes pending subjects, sorted, through all steps.
-func (b *batch) run(ctx context.Context, subjects []keystore.Subject) {
+func (b *batch) run(ctx context.Context, pending []keystore.Request) {
 	defer func() {
 		for _, f := range b.flights {
 			f.land(b.results[f.subject].Err != nil)
 		}
 	}()
 	var broken error
-	for _, s := range subjects {
+	for _, r := range pending {
+		s := r.Subject
 		if broken == nil {
 			broken = ctx.Err()
 		}
@@ -92,7 +91,7 @@ func (b *batch) run(ctx context.Context, subjects []keystore.Subject) {
 			b.results[s] = failed(s, keystore.StateErasing, fmt.Errorf("anonymize %s: not tried: %w", s, broken))
 			continue
 		}
-		if err := b.prepare(ctx, s); err != nil {
+		if err := b.prepare(ctx, r); err != nil {
 			b.results[s] = b.stopped(ctx, s, err)
 			if fatal(err) {
 				broken = err
@@ -103,7 +102,8 @@ func (b *batch) run(ctx context.Context, subjects []keystore.Subject) {
 }
 
 // prepare takes one subject up to where only its keys are left.
-func (b *batch) prepare(ctx context.Context, s keystore.Subject) (err error) {
+func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
+	s := r.Subject
 	f, err := b.e.depart(ctx, s, b.wait)
 	if err != nil {
 		return err
@@ -128,7 +128,10 @@ func (b *batch) prepare(ctx context.Context, s keystore.Subject) (err error) {
 		return err
 	}
 	if st.State != keystore.StateErasing || st.Journal == nil {
-		return b.settled(f.ctx, st)
+		return b.settled(f.ctx, st, r.Keep)
+	}
+	if !subset(r.Keep, st.Journal.Keep) {
+		return fmt.Errorf("an erasure that does not keep %q was requested before; cancel that first: %w", r.Keep, keystore.ErrState)
 	}
 	if !st.Journal.Blanking {
 		if err := b.e.signal(f.ctx, s, st.Journal); err != nil {
@@ -142,8 +145,7 @@ func (b *batch) prepare(ctx context.Context, s keystore.Subject) (err error) {
 		return err
 	}
 	ready = true
-	b.ready = append(b.ready, keystore.Request{Subject: s, Receivers: b.e.connected(s.Kind()),
-		Keep: st.Journal.Keep, Actor: st.Journal.Actor, Unknown: true})
+	b.ready = append(b.ready, keystore.Request{Subject: s, Keep: st.Journal.Keep, Actor: st.Journal.Actor})
 	return nil
 }
 
@@ -170,7 +172,7 @@ func (e *Eraser) blank(ctx context.Context, s keystore.Subject, keep []string) e
 // settled gives the result of a subject that is not being erased (any more). If its
 // keys are gone but the tree has not advanced, because a process died between, it
 // advances now.
-func (b *batch) settled(ctx context.Context, st keystore.Status) error {
+func (b *batch) settled(ctx context.Context, st keystore.Status, keep []string) error {
 	if gone := st.Journal != nil && !st.Journal.Destroyed.IsZero(); gone && !st.Final && st.FinalAt.IsZero() {
 		if err := b.e.keys.Advance(ctx); err != nil {
 			return err
@@ -180,7 +182,7 @@ func (b *batch) settled(ctx context.Context, st keystore.Status) error {
 			return err
 		}
 	}
-	b.results[st.Subject] = fromStatus(st)
+	b.results[st.Subject] = b.e.fromStatus(ctx, st, keep)
 	return nil
 }
 
@@ -193,7 +195,7 @@ func (b *batch) stopped(ctx context.Context, s keystore.Subject, err error) Resu
 	}
 	switch {
 	case errors.Is(err, keystore.ErrWaiting) && st.Journal != nil:
-		r := waiting(s, unacknowledged(st.Journal))
+		r := waiting(s, st.Journal.Waiting())
 		b.e.o.Logger.Warn("erasure waits", "subject", s, "receivers", r.WaitingFor)
 		return r
 	case !errors.Is(err, keystore.ErrConflict):
@@ -214,15 +216,25 @@ func (b *batch) destroy(ctx context.Context) {
 	for _, f := range b.flights {
 		f.settle() // a claim that is renewed now would only be in the way
 	}
-	done, err := b.e.keys.Erase(ctx, b.ready...)
+	subjects := make([]keystore.Subject, len(b.ready))
 	for i, r := range b.ready {
-		if err != nil {
+		subjects[i] = r.Subject
+	}
+	done, err := b.e.keys.Erase(ctx, b.ready...)
+	var sts []keystore.Status
+	if err == nil {
+		sts, err = b.e.keys.Status(ctx, subjects...)
+	}
+	for i, r := range b.ready {
+		switch {
+		case err != nil:
 			b.results[r.Subject] = b.stopped(ctx, r.Subject, err)
-			continue
-		}
-		b.results[r.Subject] = fromErasure(done[i])
-		if failure := b.results[r.Subject].Err; failure != nil {
-			b.e.o.Logger.Error("keys not destroyed", "subject", r.Subject, "error", logged(failure))
+		case done[i].Err != nil:
+			b.results[r.Subject] = b.stopped(ctx, r.Subject, done[i].Err)
+		case len(done[i].Waiting) > 0:
+			b.results[r.Subject] = b.stopped(ctx, r.Subject, keystore.ErrWaiting)
+		default:
+			b.results[r.Subject] = b.e.fromStatus(ctx, sts[i], r.Keep)
 		}
 	}
 }

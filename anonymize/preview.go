@@ -88,7 +88,11 @@ func (e *Eraser) PreviewWith(ctx context.Context, r *Request, s keystore.Subject
 	case st.State == keystore.StateUnknown && !r.Unknown:
 		p.Refused = keystore.ErrUnknownSubject.Error()
 	default:
-		at := time.Now().Add(e.keys.Info().Grace).UTC().Truncate(time.Second)
+		info, err := e.keys.Info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		at := time.Now().Add(info.Grace).UTC().Truncate(time.Second)
 		p.FinalAt = &at
 	}
 	return p, nil
@@ -102,7 +106,7 @@ func (e *Eraser) planReceivers(ctx context.Context, p *Plan, st keystore.Status)
 	}
 	var acked []string
 	if st.State == keystore.StateErasing && st.Journal != nil {
-		needed, acked = unacknowledged(st.Journal), st.Journal.Acked
+		needed, acked = st.Journal.Waiting(), st.Journal.Acked
 	}
 	mine := e.connected(p.Subject.Kind())
 	for _, name := range mine {

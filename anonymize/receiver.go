@@ -119,15 +119,10 @@ func (e *Eraser) signal(ctx context.Context, s keystore.Subject, j *keystore.Jou
 		}
 		acked = append(acked, r.name)
 	}
-	if len(unacknowledged(&keystore.Journal{Receivers: j.Receivers, Acked: acked})) > 0 {
+	if len((&keystore.Journal{Receivers: j.Receivers, Acked: acked}).Waiting()) > 0 {
 		return keystore.ErrWaiting
 	}
 	return nil
-}
-
-// unacknowledged returns the mandatory receivers that an erasure still needs.
-func unacknowledged(j *keystore.Journal) []string {
-	return slices.DeleteFunc(slices.Clone(j.Receivers), func(n string) bool { return slices.Contains(j.Acked, n) })
 }
 
 // deliver calls one receiver with a context that opens the subject until it returns.

@@ -1,6 +1,7 @@
 package anonymize
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,10 +38,6 @@ func (r Result) MarshalJSON() ([]byte, error) {
 	if r.WaitingFor == nil {
 		r.WaitingFor = []string{}
 	}
-	if r.FinalAt != nil {
-		utc := r.FinalAt.UTC()
-		r.FinalAt = &utc
-	}
 	return json.Marshal(plain(r))
 }
 
@@ -58,37 +55,27 @@ func waiting(s keystore.Subject, missing []string) Result {
 	return r
 }
 
-// fromErasure makes the Result of a subject whose keys were to be destroyed.
-func fromErasure(d keystore.Erasure) Result {
-	r := Result{Subject: d.Subject, State: d.State.String(), Kept: append([]string{}, d.Kept...), WaitingFor: []string{}}
-	if !d.FinalAt.IsZero() {
-		at := d.FinalAt
-		r.FinalAt = &at
-	}
-	switch {
-	case d.Err != nil:
-		r.Err, r.Error = d.Err, d.Err.Error()
-	case len(d.Waiting) > 0:
-		return waiting(d.Subject, d.Waiting)
-	}
-	return r
-}
-
-// fromStatus makes the Result of a subject that is not being erased: it is as it
-// should be if its keys were destroyed, and otherwise somebody cancelled.
-func fromStatus(st keystore.Status) Result {
-	if st.Journal == nil || st.Journal.Destroyed.IsZero() {
+// fromStatus makes the Result of a subject that is not being erased (any more): it is
+// as asked if its keys are gone but for what was to be kept. Otherwise somebody cancelled.
+func (e *Eraser) fromStatus(ctx context.Context, st keystore.Status, keep []string) Result {
+	if st.State != keystore.StateErased && !(st.Kept && subset(st.Purposes, keep)) {
 		return failed(st.Subject, st.State, cancelled(st.Subject))
 	}
-	d := keystore.Erasure{Subject: st.Subject, State: st.State, Final: st.Final, FinalAt: st.FinalAt}
-	switch st.State {
-	case keystore.StateErased:
-	case keystore.StateRestricted:
-		d.Kept = st.Purposes
-	default:
-		d.Err = cancelled(st.Subject)
+	r := Result{Subject: st.Subject, State: st.State.String(), Kept: []string{}, WaitingFor: []string{}}
+	if st.Kept {
+		r.Kept = append(r.Kept, st.Purposes...)
 	}
-	return fromErasure(d)
+	at := st.FinalAt
+	if st.Final && at.IsZero() && st.Journal != nil && !st.Journal.Destroyed.IsZero() {
+		if info, err := e.keys.Info(ctx); err == nil {
+			at = st.Journal.Destroyed.Add(info.Grace) // the past: it is final already
+		}
+	}
+	if !at.IsZero() {
+		at = at.UTC()
+		r.FinalAt = &at
+	}
+	return r
 }
 
 // BatchError says which subjects of a call are not erased as asked. It unwraps to the

@@ -57,7 +57,7 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 	if err := e.record(ctx, e.kinds()...); err != nil {
 		return e.o.Interval, err
 	}
-	var due []keystore.Subject
+	var due []keystore.Request
 	pending := map[keystore.Subject]bool{}
 	full := false
 	for st, err := range e.keys.Pending(ctx) {
@@ -66,7 +66,7 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		}
 		pending[st.Subject] = true
 		if e.retries.due(st.Subject, time.Now()) {
-			due = append(due, st.Subject)
+			due = append(due, keystore.Request{Subject: st.Subject, Keep: st.Journal.Keep})
 		}
 		if full = len(due) == roundSize; full {
 			break // there may be more: after these
@@ -75,11 +75,11 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 	if !full {
 		e.retries.prune(func(s keystore.Subject) bool { return pending[s] })
 	}
-	slices.SortFunc(due, bySubject)
+	slices.SortFunc(due, func(x, y keystore.Request) int { return bySubject(x.Subject, y.Subject) })
 	b := &batch{e: e, results: map[keystore.Subject]Result{}}
 	b.run(ctx, due)
-	for _, s := range due {
-		r := b.results[s]
+	for _, q := range due {
+		s, r := q.Subject, b.results[q.Subject]
 		if ctx.Err() != nil && r.Err != nil {
 			continue // interrupted, not failed
 		}
