@@ -20,6 +20,9 @@ func (t *table) sealRow(sc *scratch, keys keystore.Keys, key string) (bad *field
 	nText, nBin, nNonces := 0, 0, 0
 	for i := range t.fields {
 		f, s, p := &t.fields[i], &sc.slots[i], &sc.prime[t.fields[i].purpose]
+		if s.state == slotKeep {
+			continue
+		}
 		if p.err != nil || s.state == slotStored {
 			if id, err := t.sealSpecial(sc, keys, f, s, p, rowAAD); err != nil {
 				return f, id, err

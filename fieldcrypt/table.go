@@ -212,9 +212,11 @@ func (t *table) rowError(op string, row int, s keystore.Subject, f *field, id ui
 	if f != nil {
 		e.Field = f.Name
 	}
-	var ke *keystore.Error
-	if errors.As(err, &ke) {
-		e.Err, e.Hint = ke.Err, ke.Hint
+	// What a keystore.Error says about the subject and the key stands here already.
+	for ke := (*keystore.Error)(nil); errors.As(e.Err, &ke); {
+		if e.Err = ke.Err; e.Hint == "" {
+			e.Hint = ke.Hint
+		}
 	}
 	if e.Hint == "" {
 		e.Hint = hint(err)
@@ -236,7 +238,7 @@ func hint(err error) string {
 
 // maxAttempts bounds how often a call looks keys up again because a subject's state
 // changed meanwhile.
-const maxAttempts = 8
+const maxAttempts = 100
 
 var errRestless = fmt.Errorf("%w: the subject's state changed at every attempt; try again", keystore.ErrUnavailable)
 
