@@ -21,6 +21,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,11 @@ const (
 	// allocSize is the step by which the file grows. bbolt's own, 16 MB, would make
 	// a small keystore large.
 	allocSize = 1 << 20
+
+	// mapSize is the address space that is taken at once. When a file outgrows what
+	// is mapped, the writer, and behind it everybody, waits for all reads to end; a
+	// backup is a long one. Nothing is used up but addresses.
+	mapSize = 1 << 30 * (strconv.IntSize / 64)
 
 	// fillPercent is how full bbolt leaves a page that it splits. Subjects come in
 	// random key order, so both halves of a split page will be filled on.
@@ -120,6 +126,9 @@ func (s *Store) Close() error {
 func (s *Store) enter(ctx context.Context) error {
 	if err := canceled(ctx); err != nil {
 		return err
+	}
+	if s.closed.Load() { // before taking the lock: Close may wait for a long copy
+		return keystore.ErrClosed
 	}
 	s.running.RLock()
 	if s.closed.Load() {

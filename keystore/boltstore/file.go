@@ -40,13 +40,14 @@ func openDB(path string, o *Options) (*bolt.DB, error) {
 func mapFile(f *os.File, o *Options) (*bolt.DB, error) {
 	db, err := bolt.Open(f.Name(), 0o600, &bolt.Options{
 		// locked anew by bbolt on the same open file, which always works
-		OpenFile:       func(string, int, os.FileMode) (*os.File, error) { return f, nil },
-		Timeout:        time.Second,
-		ReadOnly:       o.ReadOnly,
-		MaxSize:        int(o.MaxSize),
-		NoFreelistSync: true, // the free list is found anew at each opening: no stale one can be trusted by mistake
-		FreelistType:   bolt.FreelistMapType,
-		NoStatistics:   true,
+		OpenFile:        func(string, int, os.FileMode) (*os.File, error) { return f, nil },
+		Timeout:         time.Second,
+		ReadOnly:        o.ReadOnly,
+		MaxSize:         int(o.MaxSize),
+		InitialMmapSize: mapSize,
+		NoFreelistSync:  true, // the free list is found anew at each opening: no stale one can be trusted by mistake
+		FreelistType:    bolt.FreelistMapType,
+		NoStatistics:    true,
 	})
 	if err != nil {
 		return nil, err
