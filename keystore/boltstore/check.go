@@ -284,8 +284,8 @@ func (img *image) root(id uint64) (sum uint64, err error) {
 		return 0, bad("the inline bucket is cut")
 	}
 	in := newPage(inline)
-	if in.flags != flagLeaf {
-		return 0, bad("the inline bucket has type %x", in.flags)
+	if in.flags != flagLeaf || in.id != 0 || native.Uint32(inline[12:]) != 0 {
+		return 0, bad("the inline bucket is damaged")
 	}
 	return sum, in.elements(func(_ int, e element) error { return img.record(e, nil, nil) })
 }

@@ -109,6 +109,7 @@ func FuzzAlteredFile(f *testing.F) {
 		whole + "\x00\x30\x0c\x01",                 // overflow
 		whole + "\x00\x40\x14\x01\x00\x50\x18\x01", // positions and sizes
 		whole + "\x00\x60\x20\x01",
+		whole + "\x00\x30\x31\x30", // id of the inline page
 	} {
 		f.Add([]byte(seed))
 	}
