@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/user"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/keystore"
+)
+
+// anonymizeBatch is how many subjects share an advance of the key tree.
+const anonymizeBatch = 10_000
+
+type anonymizeOptions struct {
+	yes, unknown, dryRun bool
+	keep                 []string
+	file, actor          string
+}
+
+func (a *app) anonymizeCommand() *cobra.Command {
+	var o anonymizeOptions
+	c := &cobra.Command{
+		Use:   "anonymize SUBJECT...",
+		Short: "Erase people by destroying their keys; one JSON result a line",
+		Long: `Destroys the keys of subjects, which makes their sealed fields unreadable in every
+copy. No data file is touched. With --keep what is sealed for a purpose stays readable
+for it alone.
+
+A kind of subjects may have receivers, recorded by an application, which must see the
+plaintext first. This tool has none: it leaves such an erasure pending, names who is
+missing in waiting_for, and exits 1. The application goes on with it. The same call
+again resumes.
+
+Each result has subject, state, final_at (the earliest time from which no copy of the
+keystore opens what was destroyed), kept, waiting_for and error.`,
+		Args: between(0, -1, "SUBJECTs"),
+		RunE: func(c *cobra.Command, args []string) error { return a.anonymize(c.Context(), args, &o) },
+	}
+	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask")
+	c.Flags().StringSliceVar(&o.keep, "keep", nil, "purposes that stay readable, for themselves alone")
+	c.Flags().BoolVar(&o.unknown, "unknown", false, "erase also who was never seen: the id is burned")
+	c.Flags().StringVar(&o.file, "file", "", "read more subjects from this file, one a line (- is standard input)")
+	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would happen, and change nothing")
+	c.Flags().StringVar(&o.actor, "actor", "", "who asks, for the record (default: the user's name)")
+	return c
+}
+
+func (a *app) anonymize(ctx context.Context, args []string, o *anonymizeOptions) error {
+	subjects, err := a.subjects(args)
+	if err != nil {
+		return err
+	}
+	if o.file != "" {
+		more, err := a.subjectsIn(ctx, o.file)
+		if err != nil {
+			return err
+		}
+		subjects = append(subjects, more...)
+	} else if len(subjects) == 0 {
+		return usagef("whom? name one SUBJECT or more, as customer/42, or a --file of them")
+	}
+	if subjects = unique(subjects); len(subjects) == 0 {
+		return fmt.Errorf("%s names nobody", o.file)
+	}
+	if o.dryRun {
+		return a.withStore(ctx, reading, func(keys *keystore.Store) error { return a.preview(ctx, keys, subjects, o) })
+	}
+	if err := a.confirm(ctx, subjects, o); err != nil {
+		return err
+	}
+	return a.withStore(ctx, writing, func(keys *keystore.Store) error { return a.erase(ctx, keys, subjects, o) })
+}
+
+// confirm has the id of one subject typed, or the number of several.
+func (a *app) confirm(ctx context.Context, subjects []keystore.Subject, o *anonymizeOptions) error {
+	if o.yes {
+		return nil
+	}
+	if !a.asks || o.file == "-" {
+		return withHint(usagef("this destroys keys for good, and there is no terminal to ask on"), "--yes does not ask; --dry-run shows what would happen")
+	}
+	what, answer := subjects[0].String(), subjects[0].ID()
+	if n := len(subjects); n > 1 {
+		what, answer = fmt.Sprintf("%d subjects", n), fmt.Sprint(n)
+	}
+	ok, err := a.ask(ctx, fmt.Sprintf("This destroys the keys of %s. It cannot be undone.", what), answer)
+	if err == nil && !ok {
+		err = errors.New("not confirmed; nothing was changed")
+	}
+	return err
+}
+
+func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keystore.Subject, o *anonymizeOptions) error {
+	eraser, err := anonymize.New(keys, &anonymize.Options{Actor: actor(o.actor)})
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(a.out)
+	failed := 0
+	for of := range chunks(subjects, anonymizeBatch) {
+		results, err := eraser.AnonymizeWith(ctx, &anonymize.Request{Keep: o.keep, Unknown: o.unknown}, of...)
+		for _, r := range results {
+			if r.Err != nil {
+				failed++
+				a.say("error: %v", r.Err)
+			}
+			if err := out.Encode(r); err != nil {
+				return err
+			}
+		}
+		var some *anonymize.BatchError
+		if err != nil && !errors.As(err, &some) {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d subjects are not erased as asked", failed, len(subjects))
+	}
+	return nil
+}
+
+func chunks(list []keystore.Subject, n int) func(func([]keystore.Subject) bool) {
+	return func(yield func([]keystore.Subject) bool) {
+		for len(list) > 0 {
+			k := min(n, len(list))
+			if !yield(list[:k]) {
+				return
+			}
+			list = list[k:]
+		}
+	}
+}
+
+// actor is who asks for an erasure.
+func actor(name string) string {
+	if name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}

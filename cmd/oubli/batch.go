@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/oubli/oubli/cmd/oubli/internal/rows"
+	"github.com/oubli/oubli/fieldcrypt"
+)
+
+// maxNamed is how many bad rows sealing names before it ends.
+const maxNamed = 20
+
+// convertBatch seals or opens a batch in place. In opening it returns the rows that
+// opened and names the others; in sealing bad rows are its error.
+func (x *conversion) convertBatch(ctx context.Context, batch []*rows.Row) ([]*rows.Row, error) {
+	cells := make([][]fieldcrypt.Cell, len(batch))
+	for i, row := range batch {
+		cells[i] = row.Cells
+	}
+	var err error
+	if x.dir == rows.Seal {
+		err = x.bound.Seal(ctx, cells)
+	} else {
+		var n fieldcrypt.OpenCounts
+		n, err = x.bound.Open(ctx, cells)
+		x.counts.Open += n.Open
+		x.counts.Erased += n.Erased
+		x.counts.Withheld += n.Withheld
+	}
+	var bad *fieldcrypt.BatchError
+	if !errors.As(err, &bad) {
+		return batch, err
+	}
+	if x.dir == rows.Seal {
+		return nil, x.named(batch, bad)
+	}
+	good, at := batch[:0:0], 0
+	for _, e := range bad.Rows {
+		if e.Row < at { // a second mistake of the same row
+			x.say("error: %v", x.placed(batch, e))
+			continue
+		}
+		x.badRow(x.placed(batch, e))
+		good = append(good, batch[at:e.Row]...)
+		at = e.Row + 1
+	}
+	return append(good, batch[at:]...), nil
+}
+
+// named is the error of rows that could not be sealed.
+func (x *conversion) named(batch []*rows.Row, bad *fieldcrypt.BatchError) error {
+	var errs []error
+	for i, e := range bad.Rows {
+		if i == maxNamed {
+			errs = append(errs, fmt.Errorf("%s: and %d more rows", x.name(), len(bad.Rows)-i))
+			break
+		}
+		errs = append(errs, x.placed(batch, e))
+	}
+	return errors.Join(errs...)
+}
+
+// placed says where in the file a bad row stands.
+func (x *conversion) placed(batch []*rows.Row, e *fieldcrypt.RowError) error {
+	var who []string
+	if !e.Subject.IsZero() {
+		who = append(who, e.Subject.String())
+	}
+	if e.KeyID != 0 {
+		who = append(who, fmt.Sprintf("key %08x", e.KeyID))
+	}
+	what := e.Err.Error()
+	if len(who) > 0 {
+		what = strings.Join(who, " ") + ": " + what
+	}
+	if e.Hint != "" {
+		what += " (" + e.Hint + ")"
+	}
+	at := &rows.Error{File: x.name(), Line: batch[e.Row].Line, What: what}
+	if e.Field != "" {
+		at.Column = strconv.Quote(e.Field)
+	}
+	return &placedError{at, e}
+}
+
+// placedError is a row's error with its place in a file.
+type placedError struct {
+	at  *rows.Error
+	err *fieldcrypt.RowError
+}
+
+func (e *placedError) Error() string { return e.at.Error() }
+func (e *placedError) Unwrap() error { return e.err }

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/keystore"
+)
+
+type exportOptions struct {
+	from                []string
+	format, purpose, in string
+	output              string
+}
+
+func (a *app) exportCommand() *cobra.Command {
+	var o exportOptions
+	c := &cobra.Command{
+		Use:   "export SUBJECT --from TABLE=FILE...",
+		Short: "What is held about one person, readable",
+		Long: `Writes the rows of one person in sealed files, opened, as one JSON document or as CSV
+with a line for each value. What is restricted or erased is marked so. The output is
+all plaintext: handle it so.`,
+		Args: between(1, 1, "one SUBJECT"),
+		RunE: func(c *cobra.Command, args []string) error {
+			s, err := a.oneSubject(args)
+			if err != nil {
+				return err
+			}
+			return a.export(c.Context(), s, &o)
+		},
+	}
+	c.Flags().StringArrayVar(&o.from, "from", nil, "TABLE=FILE, a sealed file of a table; may be given again")
+	c.Flags().StringVar(&o.format, "format", "json", "of the output: json or csv")
+	c.Flags().StringVar(&o.in, "input-format", "", "of the files: csv or ndjson (default: by their names)")
+	c.Flags().StringVar(&o.purpose, "purpose", "", "why it is read: opens what is restricted to this purpose")
+	c.Flags().StringVarP(&o.output, "output", "o", "", "write to this file, whole or not at all (default: standard output)")
+	return c
+}
+
+func (a *app) export(ctx context.Context, s keystore.Subject, o *exportOptions) error {
+	if o.format != "json" && o.format != "csv" {
+		return usagef("--format %q: json or csv is needed", o.format)
+	}
+	if len(o.from) == 0 {
+		return usagef("--from TABLE=FILE says where to look")
+	}
+	if o.purpose != "" {
+		ctx = keystore.WithPurpose(ctx, o.purpose)
+	}
+	return a.withStore(ctx, reading, func(keys *keystore.Store) error {
+		st, err := keys.Status(ctx, s)
+		if err != nil {
+			return err
+		}
+		doc := &anonymize.Document{Subject: s, State: st[0].State}
+		found := 0
+		for _, from := range o.from {
+			table, file, ok := strings.Cut(from, "=")
+			if !ok || table == "" || file == "" {
+				return usagef("--from %q: TABLE=FILE is needed", from)
+			}
+			data, err := a.exportTable(ctx, keys, s, table, file, o.in)
+			if err != nil {
+				return err
+			}
+			found += len(data.Rows)
+			doc.Tables = append(doc.Tables, data)
+		}
+		if found == 0 && st[0].State == keystore.StateUnknown {
+			return fmt.Errorf("export %s: %w: no key was ever made and no file has a row", s, keystore.ErrUnknownSubject)
+		}
+		return a.writeDocument(doc, o)
+	})
+}
+
+func (a *app) writeDocument(doc *anonymize.Document, o *exportOptions) error {
+	out, err := createOut(o.output, a.out)
+	if err != nil {
+		return err
+	}
+	defer out.discard()
+	write := doc.WriteJSON
+	if o.format == "csv" {
+		write = doc.WriteCSV
+	}
+	if err := write(out); err != nil {
+		return err
+	}
+	return out.finish()
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/boltstore"
+)
+
+// standardGrace is how long keystore backups stay good, where init is not told.
+const standardGrace = 168 * time.Hour
+
+func (a *app) initCommand() *cobra.Command {
+	var o keystore.CreateOptions
+	var discard bool
+	c := &cobra.Command{
+		Use:   "init",
+		Short: "Make a keystore and a root",
+		Long: `Makes a keystore and a root. Keep them apart, and back both up: whoever loses the
+root has lost everybody.
+
+The grace is how long backups of the keystore stay good: an erasure is final when it
+has passed, for only then is the root gone that opens them. With --grace 0 an erasure
+is final at once, and kills every earlier backup of the keystore.`,
+		Args: between(0, 0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return a.init(c.Context(), &o, discard) },
+	}
+	c.Flags().DurationVar(&o.Grace, "grace", standardGrace, "how long backups of the keystore stay good")
+	c.Flags().IntVar(&o.Shards, "shards", 8192, "a power of two; more make a lone erasure cheaper")
+	c.Flags().BoolVar(&discard, "discard-root", false, "destroy a root that has no keystore, and with it all that it opens")
+	return c
+}
+
+func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool) (err error) {
+	if o.Grace < 0 {
+		return usagef("--grace %v: it cannot be negative", o.Grace)
+	}
+	if o.Shards < 1 || o.Shards > 1<<16 || o.Shards&(o.Shards-1) != 0 {
+		return usagef("--shards %d: a power of two from 1 to 65536 is needed", o.Shards)
+	}
+	path, err := boltPath(a.keystoreURL)
+	if err != nil {
+		return err
+	}
+	roots, rootPaths, err := rootStore(a.rootURL)
+	if err != nil {
+		return err
+	}
+	oldRoots := existing(withAnchors(rootPaths))
+	if old := existing([]string{path}); len(old) > 0 {
+		return withHint(fmt.Errorf("%w: %s", keystore.ErrExists, strings.Join(append(old, oldRoots...), ", ")),
+			"nothing was changed; --keystore and --root name other files")
+	}
+	if len(oldRoots) > 0 {
+		if !discard {
+			return withHint(fmt.Errorf("a root %w, but no keystore at %s: %s", keystore.ErrExists, path, strings.Join(oldRoots, ", ")),
+				"if the keystore was lost, put a copy back with oubli restore; --discard-root destroys the root, and with it all that it opens")
+		}
+		if err := roots.Remove(ctx); err != nil {
+			return err
+		}
+	}
+	if err := a.create(ctx, path, roots, o); err != nil {
+		return err
+	}
+	a.say("made the keystore %s and the root %s", path, strings.Join(rootPaths, ", "))
+	if o.Grace == 0 {
+		a.say("grace 0: an erasure is final at once, and kills every backup of the keystore made before it")
+	} else {
+		a.say("grace %v: an erasure is final %v after it; a keystore backup older than that opens nothing", o.Grace, o.Grace)
+	}
+	a.say("back up both, and apart: losing the root loses everybody")
+	return nil
+}
+
+// create makes the keystore file first: whoever makes it may make the root.
+func (a *app) create(ctx context.Context, path string, roots keystore.RootStore, o *keystore.CreateOptions) error {
+	b, err := boltstore.Create(path, nil)
+	if err != nil {
+		return err
+	}
+	if err := keystore.Create(ctx, b, roots, o); err != nil {
+		err = errors.Join(err, b.Close(), os.Remove(path))
+		if !errors.Is(err, keystore.ErrExists) { // then the root is not ours
+			err = errors.Join(err, roots.Remove(context.WithoutCancel(ctx)))
+		}
+		return err
+	}
+	return b.Close()
+}
+
+// withAnchors adds the anchor beside each root file.
+func withAnchors(roots []string) []string {
+	var all []string
+	for _, p := range roots {
+		all = append(all, p, p+".anchor")
+	}
+	return all
+}
+
+// existing returns those of the paths under which something stands.
+func existing(paths []string) []string {
+	var found []string
+	for _, p := range paths {
+		if _, err := os.Lstat(p); err == nil {
+			found = append(found, p)
+		}
+	}
+	return found
+}

@@ -1,0 +1,239 @@
+// Package datamap reads the data map: a YAML file that tags personal data where there
+// is no Go struct.
+//
+//	tables:
+//	  invoices:                             # the logical name, as given to NewCodec
+//	    subject: customer=customer_id       # kind=column
+//	    key: invoice_id                     # binds each value to its row
+//	    allow_at: true                      # ids may hold an @
+//	    personal:                           # a name, or a name with options
+//	      - billing_address: {purpose: tax}
+//	      - billing_city: {replace: Erased}
+//	      - billing_postal_code: {blank: "first:2"}
+//
+// Nothing is guessed: a key that is not known, or stands twice, is a mistake. All
+// mistakes of a file are reported together, each with its line.
+package datamap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/oubli/oubli/fieldcrypt"
+	"github.com/oubli/oubli/keystore"
+)
+
+// maxSize is how many bytes a data map may have.
+const maxSize = 1 << 20
+
+// Map is a data map.
+type Map struct {
+	file   string
+	tables []fieldcrypt.Spec // in the order of the file
+}
+
+// Load reads the data map in a file. Its error names every mistake.
+func Load(file string) (*Map, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("data map: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("data map: %w", err)
+	}
+	return Parse(file, text)
+}
+
+// Parse reads a data map. file is its name for messages.
+func Parse(file string, text []byte) (*Map, error) {
+	p := &parser{file: file}
+	m := &Map{file: file}
+	if len(text) > maxSize {
+		return nil, fmt.Errorf("data map %s has more than %d bytes", file, maxSize)
+	}
+	var doc, more yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	switch err := d.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("data map %s is empty", file)
+	case err != nil:
+		return nil, fmt.Errorf("data map %s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+	case !errors.Is(d.Decode(&more), io.EOF):
+		return nil, fmt.Errorf("data map %s holds more than one YAML document", file)
+	}
+	p.mapping(doc.Content[0], "the data map", keys{
+		"tables": func(n *yaml.Node) {
+			p.each(n, "tables", func(name, value *yaml.Node) { m.tables = append(m.tables, p.table(name, value)) })
+		},
+	}, "tables")
+	if err := errors.Join(p.wrong...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Table returns what the map says about a table.
+func (m *Map) Table(name string) (fieldcrypt.Spec, error) {
+	i := slices.IndexFunc(m.tables, func(s fieldcrypt.Spec) bool { return s.Table == name })
+	if i < 0 {
+		return fieldcrypt.Spec{}, fmt.Errorf("table %q is not in the data map %s, which has: %s", name, m.file, strings.Join(m.Names(), ", "))
+	}
+	return m.tables[i], nil
+}
+
+// Names returns the names of the tables in the order of the file.
+func (m *Map) Names() []string {
+	names := make([]string, len(m.tables))
+	for i, t := range m.tables {
+		names[i] = t.Table
+	}
+	return names
+}
+
+var blanks = regexp.MustCompile(`^(null|year|first:[1-9][0-9]?)$`)
+
+type parser struct {
+	file  string
+	wrong []error
+}
+
+// keys tells what a mapping may hold, and who reads each value.
+type keys map[string]func(value *yaml.Node)
+
+func (p *parser) bad(n *yaml.Node, format string, args ...any) {
+	p.wrong = append(p.wrong, fmt.Errorf("%s:%d: %s", p.file, n.Line, fmt.Sprintf(format, args...)))
+}
+
+// each calls f for each pair of the mapping n, and refuses keys that stand twice.
+func (p *parser) each(n *yaml.Node, what string, f func(name, value *yaml.Node)) {
+	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
+		p.bad(n, "%s: a mapping is needed, as in the documentation", what)
+		return
+	}
+	seen := map[string]int{}
+	for i := 0; i < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		if name.Kind != yaml.ScalarNode {
+			p.bad(name, "%s: a name must be plain text", what)
+			continue
+		}
+		if line, twice := seen[name.Value]; twice {
+			p.bad(name, "%s: %q stands here twice, first in line %d", what, name.Value, line)
+			continue
+		}
+		seen[name.Value] = name.Line
+		f(name, value)
+	}
+}
+
+// mapping reads a mapping whose keys are known; those in needed must be there.
+func (p *parser) mapping(n *yaml.Node, what string, known keys, needed ...string) {
+	p.each(n, what, func(name, value *yaml.Node) {
+		read, ok := known[name.Value]
+		if !ok {
+			names := make([]string, 0, len(known))
+			for k := range known {
+				names = append(names, k)
+			}
+			slices.Sort(names)
+			p.bad(name, "%s: %q is not known here; known: %s", what, name.Value, strings.Join(names, ", "))
+			return
+		}
+		read(value)
+		needed = slices.DeleteFunc(slices.Clone(needed), func(s string) bool { return s == name.Value })
+	})
+	if n.Kind == yaml.MappingNode && len(needed) > 0 && len(n.Content) > 0 {
+		p.bad(n, "%s: missing: %s", what, strings.Join(needed, ", "))
+	}
+}
+
+// text reads a scalar that is not empty.
+func (p *parser) text(n *yaml.Node, what string) string {
+	if n.Kind != yaml.ScalarNode || n.Value == "" || n.Tag == "!!null" && n.Value != "null" {
+		p.bad(n, "%s: a text is needed", what)
+		return ""
+	}
+	return n.Value
+}
+
+func (p *parser) table(name, value *yaml.Node) fieldcrypt.Spec {
+	what := fmt.Sprintf("table %q", name.Value)
+	s := fieldcrypt.Spec{Table: name.Value}
+	if name.Value == "" {
+		p.bad(name, "a table needs a name")
+	}
+	p.mapping(value, what, keys{
+		"subject": func(n *yaml.Node) { s.Kind, s.SubjectColumn = p.subject(n, what) },
+		"key":     func(n *yaml.Node) { s.Key = p.text(n, what+": key") },
+		"allow_at": func(n *yaml.Node) {
+			if err := n.Decode(&s.AllowAt); err != nil {
+				p.bad(n, "%s: allow_at: true or false is needed", what)
+			}
+		},
+		"personal": func(n *yaml.Node) { s.Fields = p.personal(n, what) },
+	}, "subject", "personal")
+	for _, f := range s.Fields {
+		if f.Name != "" && (f.Name == s.SubjectColumn || f.Name == s.Key) {
+			p.bad(name, "%s: %q identifies the row, so it cannot be sealed as well", what, f.Name)
+		}
+	}
+	return s
+}
+
+func (p *parser) subject(n *yaml.Node, what string) (kind, column string) {
+	kind, column, ok := strings.Cut(p.text(n, what+": subject"), "=")
+	if n.Value != "" && (!ok || column == "") {
+		p.bad(n, "%s: subject: kind=column is needed, as customer=customer_id", what)
+		return "", ""
+	}
+	if err := keystore.CheckKind(kind); ok && err != nil {
+		p.bad(n, "%s: subject: %v", what, err)
+	}
+	return kind, column
+}
+
+func (p *parser) personal(n *yaml.Node, what string) (fields []fieldcrypt.FieldSpec) {
+	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
+		p.bad(n, "%s: personal: a list of fields is needed", what)
+		return nil
+	}
+	lines := map[string]int{}
+	for _, item := range n.Content {
+		f := fieldcrypt.FieldSpec{}
+		if item.Kind == yaml.MappingNode && len(item.Content) == 2 {
+			f.Name = p.text(item.Content[0], what+": personal")
+			p.options(item.Content[1], fmt.Sprintf("%s: field %q", what, f.Name), &f)
+		} else if f.Name = p.text(item, what+": personal: a field"); f.Name == "" {
+			continue
+		}
+		if line, twice := lines[f.Name]; twice {
+			p.bad(item, "%s: field %q stands here twice, first in line %d", what, f.Name, line)
+			continue
+		}
+		lines[f.Name] = item.Line
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+func (p *parser) options(n *yaml.Node, what string, f *fieldcrypt.FieldSpec) {
+	p.mapping(n, what, keys{
+		"purpose": func(n *yaml.Node) { f.Purpose = p.text(n, what+": purpose") },
+		"replace": func(n *yaml.Node) { f.Replace = p.text(n, what+": replace") },
+		"blank": func(n *yaml.Node) {
+			if f.Blank = p.text(n, what+": blank"); f.Blank != "" && !blanks.MatchString(f.Blank) {
+				p.bad(n, "%s: blank: %q is not known; known: null, year, first:N", what, f.Blank)
+			}
+		},
+	})
+}

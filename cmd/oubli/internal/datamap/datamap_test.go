@@ -1,0 +1,132 @@
+package datamap
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/fieldcrypt"
+)
+
+const shop = `
+tables:
+  customers:                            # the logical name, as given to NewCodec
+    subject: customer=customer_id       # kind=column
+    personal: [first_name, last_name]
+  invoices:
+    subject: customer=customer_id
+    key: invoice_id
+    allow_at: true
+    personal:
+      - billing_address: {purpose: tax}
+      - billing_city: {purpose: tax, replace: Erased}
+      - billing_postal_code: {purpose: tax, blank: "first:2"}
+      - plain
+`
+
+func TestParse(t *testing.T) {
+	m, err := Parse("m", []byte(shop))
+	require.NoError(t, err)
+	require.Equal(t, []string{"customers", "invoices"}, m.Names())
+	s, err := m.Table("invoices")
+	require.NoError(t, err)
+	require.Equal(t, fieldcrypt.Spec{
+		Table: "invoices", Kind: "customer", SubjectColumn: "customer_id", Key: "invoice_id", AllowAt: true,
+		Fields: []fieldcrypt.FieldSpec{
+			{Name: "billing_address", Purpose: "tax"},
+			{Name: "billing_city", Purpose: "tax", Replace: "Erased"},
+			{Name: "billing_postal_code", Purpose: "tax", Blank: "first:2"},
+			{Name: "plain"},
+		},
+	}, s)
+	_, err = m.Table("custmers")
+	require.ErrorContains(t, err, `table "custmers" is not in the data map m, which has: customers, invoices`)
+}
+
+func TestAllMistakesAtOnce(t *testing.T) {
+	_, err := Parse("m", []byte(`tables:
+  a:
+    subject: customer_id
+    personal: [x, x, id]
+    colour: red
+  b:
+    subject: cust/omer=id
+    key: x
+    personal:
+      - x: {purpos: tax}
+      - y: {blank: "first:0"}
+      - z: {purpose: }
+      - [q]
+  b:
+    personal: []
+  c:
+    key: k
+  d: 3
+other: 1
+`))
+	require.Error(t, err)
+	for i, want := range []string{
+		`m:3: table "a": subject: kind=column is needed`,
+		`m:4: table "a": field "x" stands here twice, first in line 4`,
+		`m:5: table "a": "colour" is not known here; known: allow_at, key, personal, subject`,
+		`m:7: table "b": subject: invalid: kind "cust/omer"`,
+		`m:10: table "b": field "x": "purpos" is not known here; known: blank, purpose, replace`,
+		`m:11: table "b": field "y": blank: "first:0" is not known`,
+		`m:12: table "b": field "z": purpose: a text is needed`,
+		`m:13: table "b": personal: a field: a text is needed`,
+		`m:6: table "b": "x" identifies the row`,
+		`m:14: tables: "b" stands here twice, first in line 6`,
+		`m:17: table "c": missing: subject, personal`,
+		`m:18: table "d": a mapping is needed`,
+		`m:19: the data map: "other" is not known here; known: tables`,
+	} {
+		lines := strings.Split(err.Error(), "\n")
+		require.Greater(t, len(lines), i)
+		require.Contains(t, lines[i], want)
+	}
+}
+
+func TestNotAMap(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                      "is empty",
+		"# nothing":             "is empty",
+		"tables: [":             "m: line 1:",
+		"[1]":                   "m:1: the data map: a mapping is needed",
+		"x: 1":                  "missing: tables",
+		"tables: {}":            "m:1: tables: a mapping is needed",
+		shop + "---\ntables: 1": "more than one YAML document",
+		"tables: &a\n  b: *a":   "a mapping is needed",
+	} {
+		_, err := Parse("m", []byte(text))
+		require.ErrorContains(t, err, want, text)
+	}
+	_, err := Load(t.TempDir() + "/none.yaml")
+	require.ErrorContains(t, err, "none.yaml")
+}
+
+// Whatever is accepted names its tables and fields, once each.
+func FuzzParse(f *testing.F) {
+	f.Add(shop)
+	f.Add("tables: {a: {subject: k=c, personal: [x]}}")
+	f.Add("tables: &a {a: *a}")
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := Parse("m", []byte(text))
+		if err != nil {
+			return
+		}
+		require.NotEmpty(t, m.tables)
+		for _, s := range m.tables {
+			require.NotEmpty(t, s.Table)
+			require.NotEmpty(t, s.Kind)
+			require.NotEmpty(t, s.SubjectColumn)
+			require.NotEmpty(t, s.Fields)
+			seen := map[string]bool{s.SubjectColumn: true, s.Key: true}
+			for _, f := range s.Fields {
+				require.NotEmpty(t, f.Name)
+				require.False(t, seen[f.Name])
+				seen[f.Name] = true
+			}
+		}
+	})
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/boltstore"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "root",
+		Short: "The root keys: where they are, and when they die",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("oubli root has no command %q: move and status are there", args[0])
+			}
+			return nil
+		},
+		RunE: func(*cobra.Command, []string) error { return usagef("oubli root move, or oubli root status?") },
+	}
+	c.AddCommand(&cobra.Command{
+		Use:   "move [file:PATH[,file:PATH]]",
+		Short: "Move the root to another path, or accept where it now stands",
+		Long: `With an argument, moves the root to these files: the new ones are written, the keystore
+names them, the old ones are wiped. Without, accepts that the root was moved to this
+host or to the path of --root by hand, on purpose. Where it came from, no copy of it
+may be left: what lives there opens old backups for good.`,
+		Args: between(0, 1, "at most one place"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.adoptRoot(c.Context())
+			}
+			return a.moveRoot(c.Context(), args[0])
+		},
+	}, &cobra.Command{
+		Use:   "status",
+		Short: "Which roots live, and when they die",
+		Args:  between(0, 0, "no arguments"),
+		RunE:  func(c *cobra.Command, _ []string) error { return a.rootStatus(c.Context()) },
+	})
+	return c
+}
+
+func (a *app) moveRoot(ctx context.Context, to string) error {
+	roots, _, err := rootStore(to)
+	if err != nil {
+		return err
+	}
+	return a.withStore(ctx, writing, func(keys *keystore.Store) error {
+		if err := keys.MoveRoots(ctx, roots); err != nil {
+			return err
+		}
+		a.say("the root is now in %s; name it with --root or OUBLI_ROOT", roots.Place().URL)
+		return nil
+	})
+}
+
+func (a *app) adoptRoot(ctx context.Context) error {
+	path, err := boltPath(a.keystoreURL)
+	if err != nil {
+		return err
+	}
+	roots, _, err := rootStore(a.rootURL)
+	if err != nil {
+		return err
+	}
+	b, err := boltstore.Open(path, nil)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(keystore.AdoptRoots(ctx, b, roots), b.Close()); err != nil {
+		return err
+	}
+	a.say("the root belongs to this host now, in %s", roots.Place().URL)
+	a.warn("wipe every copy of it on the host or path that it came from")
+	return nil
+}
+
+func (a *app) rootStatus(ctx context.Context) error {
+	return a.withStore(ctx, reading, func(keys *keystore.Store) error {
+		info, err := keys.Info(ctx)
+		if err != nil {
+			return err
+		}
+		h, err := keys.Health(ctx)
+		if err != nil {
+			return err
+		}
+		p := &printer{w: a.out}
+		p.line("place: %s", info.Root.URL)
+		p.line("host: %s", info.Root.Host)
+		p.line("destruction: %s", info.Root.Class)
+		p.roots(h)
+		return p.err
+	})
+}
+
+// roots writes a line for each living root.
+func (p *printer) roots(h keystore.Health) {
+	for _, r := range h.Roots {
+		line := "root " + r.ID.String() + ": " + r.Role
+		if !r.Dies.IsZero() {
+			line += ", dies " + when(r.Dies)
+			if r.Dies.Before(time.Now()) {
+				line += " (overdue: open the keystore for writing)"
+			}
+		}
+		p.line("%s", line)
+	}
+	for _, id := range h.Unnamed {
+		p.line("root %s: no record names it; the next erasure supersedes it", id)
+	}
+	for _, away := range h.Away {
+		p.line("mirror away: %s", strings.TrimSpace(away))
+	}
+}
+
+// when writes a time for people and programs.
+func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }

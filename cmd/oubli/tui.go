@@ -1,0 +1,151 @@
+package main
+
+// The rules of this user interface:
+//
+//   - Data goes to standard output, words go to standard error. Whatever reads our
+//     output never meets a sentence.
+//   - A failure is "oubli: error: what failed, on what, why"; what to do next follows as
+//     "oubli: hint: …". Many mistakes of one input are named together, one a line.
+//   - No key and no personal value is ever printed but as the data that was asked for.
+//     Subjects are named: they are not secret.
+//   - Questions are asked on a terminal only, and the answer is typed in full. Without a
+//     terminal we refuse and name the flag that answers.
+//   - A progress bar is shown on a terminal only, and leaves nothing behind.
+//   - Success is quiet, but for what cannot be seen otherwise and what cannot be undone.
+//   - Exit 0: done. 1: failed. 2: wrong usage, nothing was tried.
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// Exit codes.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+type ui struct {
+	in       *os.File
+	out, err io.Writer
+	asks     bool // questions can be asked
+	shows    bool // a progress bar can be shown
+}
+
+func newUI(in, out, err *os.File) *ui {
+	return &ui{in: in, out: out, err: err,
+		asks:  term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(err.Fd())),
+		shows: term.IsTerminal(int(err.Fd()))}
+}
+
+// say writes words.
+func (u *ui) say(format string, args ...any) {
+	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
+		fmt.Fprintf(u.err, "oubli: %s\n", line)
+	}
+}
+
+func (u *ui) warn(format string, args ...any) { u.say("warning: "+format, args...) }
+
+// usageError is wrong usage: exit 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// hintedError says what to do next.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e hintedError) Unwrap() error { return e.error }
+
+func withHint(err error, format string, args ...any) error {
+	return hintedError{err, fmt.Sprintf(format, args...)}
+}
+
+// exit reports err, if there is one, and returns the exit code.
+func (u *ui) exit(ctx context.Context, err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		u.say("error: interrupted")
+	} else {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			u.say("error: %s", line)
+		}
+	}
+	var h hintedError
+	if errors.As(err, &h) {
+		u.say("hint: %s", h.hint)
+	}
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// ask asks for a text to be typed, and tells whether it was.
+func (u *ui) ask(ctx context.Context, question, answer string) (bool, error) {
+	fmt.Fprintf(u.err, "%s\nType %s to go on: ", question, answer)
+	line, err := bufio.NewReader(interruptible{ctx, u.in}).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if line == "" {
+		fmt.Fprintln(u.err)
+	}
+	return strings.TrimSpace(line) == answer, nil
+}
+
+// progress returns a reader that shows how much of size bytes was read from r, and
+// what ends the show. size is negative where it is not known.
+func (u *ui) progress(r io.Reader, size int64, what string) (io.Reader, func()) {
+	if !u.shows {
+		return r, func() {}
+	}
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
+	pr := progressbar.NewReader(r, bar)
+	return &pr, func() { bar.Finish() }
+}
+
+// interruptible is a reader whose Read returns when ctx ends, even if r's does not: a
+// read from a terminal or a pipe would keep us from cleaning up.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		b   []byte
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		b := make([]byte, len(p))
+		n, err := i.r.Read(b)
+		done <- result{b[:n], err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, r.b), r.err
+	case <-i.ctx.Done():
+		return 0, i.ctx.Err()
+	}
+}
