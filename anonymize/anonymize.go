@@ -122,7 +122,7 @@ func (e *Eraser) Cancel(ctx context.Context, s keystore.Subject) error {
 	if st.State != keystore.StateErasing || st.Journal != nil && st.Journal.Blanking {
 		return e.keys.Cancel(ctx, s) // which knows best what to say
 	}
-	e.interrupt(s)
+	defer e.interrupt(s)()
 	f, err := e.depart(ctx, s, true)
 	if err != nil {
 		return err

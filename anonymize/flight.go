@@ -25,6 +25,7 @@ type flight struct {
 	ctx     context.Context // ends when the right is lost
 	cancel  context.CancelCauseFunc
 	landed  chan struct{} // closed when the subject is free again
+	after   chan struct{} // whoever interrupted it closes it when done; nil if nobody did
 	renewal sync.WaitGroup
 }
 
@@ -59,13 +60,19 @@ func (e *Eraser) depart(ctx context.Context, s keystore.Subject, wait bool) (*fl
 	}
 }
 
-// interrupt ends the work on a subject in this process.
-func (e *Eraser) interrupt(s keystore.Subject) {
+// interrupt ends the work on a subject in this process. The returned function says that
+// what it was interrupted for is done.
+func (e *Eraser) interrupt(s keystore.Subject) (done func()) {
 	e.flights.mu.Lock()
 	defer e.flights.mu.Unlock()
-	if f := e.flights.m[s]; f != nil {
-		f.cancel(cancelled(s))
+	f := e.flights.m[s]
+	if f == nil || f.after != nil {
+		return func() {}
 	}
+	after := make(chan struct{})
+	f.after = after
+	f.cancel(cancelled(s))
+	return func() { close(after) }
 }
 
 // claim takes the subject against other processes, and renews it until settle.
@@ -114,8 +121,12 @@ func (f *flight) land(giveBack bool) {
 	}
 	f.e.flights.mu.Lock()
 	delete(f.e.flights.m, f.subject)
+	after := f.after
 	f.e.flights.mu.Unlock()
 	close(f.landed)
+	if after != nil {
+		<-after // so that the subject's state is then what it was interrupted for
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
