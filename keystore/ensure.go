@@ -17,22 +17,19 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	}
 	start := len(dst)
 	var missing []Subject
-	open := make([]bool, len(subjects)) // not answered by the cache
+	var open []int // places that the cache does not answer
 	for i, sub := range subjects {
 		if sub.IsZero() {
 			return dst[:start], fmt.Errorf("%w: the zero subject", ErrInvalid)
 		}
 		e, ok := s.cache.GetIfPresent(sub)
-		if ok && s.stamps[e.shard].Load() != e.stamp {
-			ok = false
+		if !ok || !s.valid(e) {
+			e = nil
 		}
-		k := s.keys(ctx, sub, nil)
-		if ok {
-			k = s.keys(ctx, sub, e)
-		}
-		if !ok || k.WriteErr() == nil && lacks(e, purposes) {
+		k := s.keys(ctx, sub, e)
+		if e == nil || k.WriteErr() == nil && lacks(e, purposes) {
 			missing = append(missing, sub)
-			open[i] = true
+			open = append(open, i)
 		}
 		dst = append(dst, k)
 	}
@@ -51,7 +48,7 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 			r.state = StateActive
 		case StateActive:
 		case StateRestricted:
-			if k := s.keys(ctx, r.subject, &entry{state: r.state, listed: r.purposes}); !k.listed {
+			if k := s.keys(ctx, r.subject, &entry{state: r.state, special: &special{listed: r.purposes}}); !k.listed {
 				return outcome{}
 			}
 		default:
@@ -75,26 +72,24 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	if err != nil {
 		return dst[:start], err
 	}
-	var rest []Subject
-	for i, sub := range subjects {
-		if e := made[sub]; e != nil && s.stamps[e.shard].Load() == e.stamp {
-			s.cache.Set(sub, e)
-			dst[start+i] = s.keys(ctx, sub, e)
-		} else if open[i] {
-			rest = append(rest, sub)
+	rest := open[:0]
+	for _, i := range open {
+		if e := made[subjects[i]]; e != nil && s.valid(e) {
+			s.cache.Set(subjects[i], e)
+			dst[start+i] = s.keys(ctx, subjects[i], e)
+		} else {
+			rest = append(rest, i)
 		}
 	}
 	if len(rest) == 0 {
 		return dst, nil
 	}
-	found, err := s.cachedAll(ctx, rest)
-	if err != nil {
+	found := make([]*entry, len(subjects))
+	if err := s.fetch(ctx, subjects, rest, found); err != nil {
 		return dst[:start], err
 	}
-	for i, sub := range subjects {
-		if e := found[sub]; e != nil {
-			dst[start+i] = s.keys(ctx, sub, e)
-		}
+	for _, i := range rest {
+		dst[start+i] = s.keys(ctx, subjects[i], found[i])
 	}
 	return dst, nil
 }

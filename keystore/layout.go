@@ -51,9 +51,8 @@ func (l layout) shard(s Subject) uint16 {
 func (l layout) page(shard uint16) uint8 { return uint8(shard >> l.shift) }
 
 // perPage is the number of shards in a page, firstShard the first of them.
-func (l layout) perPage() int                     { return l.shards / l.pages }
-func (l layout) firstShard(page uint8) uint16     { return uint16(page) << l.shift }
-func (l layout) inPage(page uint8, s uint16) bool { return l.page(s) == page }
+func (l layout) perPage() int                 { return l.shards / l.pages }
+func (l layout) firstShard(page uint8) uint16 { return uint16(page) << l.shift }
 
 var epochKey = []byte{globalPage, kindEpoch}
 

@@ -7,25 +7,30 @@ import (
 	"fmt"
 	"slices"
 	"sync/atomic"
-
-	"github.com/maypok86/otter/v2"
 )
 
 // entry is a subject's ring in the cache, ready for use. It is immutable. stamp is that
 // of the subject's shard, read before the ring was: an entry with an older stamp is not
 // used, so that a load which began before a change can never put a key back.
 type entry struct {
-	shard   uint16
-	state   State
+	shard uint16
+	state State
+	stamp uint64
+	one   [1]dataKey // the usual case, without another allocation
+	keys  []dataKey
+	*special
+}
+
+// special is what few entries have; all others share the zero one.
+type special struct {
 	kept    bool
-	stamp   uint64
-	one     [1]dataKey // the usual case, without another allocation
-	keys    []dataKey
 	listed  []string
 	dropped []droppedKey
 	gone    []string
 	bad     error // the ring does not authenticate; nothing else is set, and it is never used from the cache
 }
+
+var plain special // never written
 
 type dataKey struct {
 	id      uint32
@@ -34,8 +39,10 @@ type dataKey struct {
 }
 
 func newEntry(r *ring, stamp uint64) (*entry, error) {
-	e := &entry{shard: r.shard, state: r.state, kept: r.kept, stamp: stamp,
-		listed: r.purposes, dropped: r.dropped, gone: r.gone}
+	e := &entry{shard: r.shard, state: r.state, stamp: stamp, special: &plain}
+	if r.state != StateActive || len(r.dropped)+len(r.gone) > 0 {
+		e.special = &special{kept: r.kept, listed: r.purposes, dropped: r.dropped, gone: r.gone}
+	}
 	if len(r.keys) == 1 {
 		e.keys = e.one[:]
 	} else {
@@ -217,19 +224,12 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 	if s.closed.Load() {
 		return dst, ErrClosed
 	}
-	if len(subjects) == 1 { // the hot path
-		e, err := s.cached(ctx, subjects[0])
-		if err != nil {
-			return dst, err
-		}
-		return append(dst, s.keys(ctx, subjects[0], e)), nil
-	}
 	start := len(dst)
-	var missing []Subject
-	for _, sub := range subjects {
+	var missing []int
+	for i, sub := range subjects {
 		e, ok := s.cache.GetIfPresent(sub)
-		if !ok || s.stamps[e.shard].Load() != e.stamp {
-			missing = append(missing, sub)
+		if !ok || !s.valid(e) {
+			missing = append(missing, i)
 			e = nil
 		}
 		dst = append(dst, s.keys(ctx, sub, e))
@@ -237,146 +237,165 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 	if len(missing) == 0 {
 		return dst, nil
 	}
-	found, err := s.cachedAll(ctx, missing)
-	if err != nil {
+	found := make([]*entry, len(subjects))
+	if err := s.fetch(ctx, subjects, missing, found); err != nil {
 		return dst[:start], err
 	}
-	for i, sub := range subjects {
-		if dst[start+i].e == nil {
-			dst[start+i] = s.keys(ctx, sub, found[sub])
+	for i, e := range found {
+		if e != nil {
+			dst[start+i] = s.keys(ctx, subjects[i], e)
 		}
 	}
 	return dst, nil
 }
 
-// cached returns a subject's entry, loading it if need be; nil for an unknown one.
-func (s *Store) cached(ctx context.Context, sub Subject) (*entry, error) {
-	if e, ok := s.cache.GetIfPresent(sub); ok && s.stamps[e.shard].Load() == e.stamp {
-		return e, nil
-	}
-	found, err := s.cachedAll(ctx, []Subject{sub})
-	return found[sub], err
-}
+// valid tells whether an entry is what the subject's record says now, as far as this
+// process knows.
+func (s *Store) valid(e *entry) bool { return s.stamps[e.shard].Load() == e.stamp }
 
-// cachedAll loads what is not in the cache or stale there. One flight per miss; an
-// entry whose stamp is old by the time it arrives is loaded again.
-func (s *Store) cachedAll(ctx context.Context, subjects []Subject) (map[Subject]*entry, error) {
-	for _, sub := range subjects {
-		if sub.IsZero() {
-			return nil, fmt.Errorf("%w: the zero subject", ErrInvalid)
-		}
-	}
-	all := make(map[Subject]*entry, len(subjects))
+// flight is a load under way. Who needs one of its subjects meanwhile waits for it.
+type flight struct{ done chan struct{} }
+
+// fetch loads the subjects at the given places, into found at the same places; an
+// unknown one stays nil. One flight per miss; an entry that is outdated by the time it
+// arrives is loaded again.
+//
+// The cache's own loader is not used: for a batch it costs more than the unwrapping.
+func (s *Store) fetch(ctx context.Context, subjects []Subject, at []int, found []*entry) error {
 	for range staleTries {
-		for _, sub := range subjects {
-			s.dropStale(sub)
-		}
-		var err error
-		if len(subjects) == 1 {
-			var e *entry
-			e, err = s.cache.Get(ctx, subjects[0], otter.LoaderFunc[Subject, *entry](s.loadOne))
-			if err == nil {
-				all[subjects[0]] = e
-			} else if errors.Is(err, otter.ErrNotFound) {
-				err = nil
+		mine, others, f := s.takeOff(subjects, at)
+		again := at[:0:0]
+		if len(mine) > 0 {
+			err := s.fly(ctx, f, subjects, mine, found)
+			if err != nil {
+				return err
 			}
-		} else {
-			var found map[Subject]*entry
-			found, err = s.cache.BulkGet(ctx, subjects, otter.BulkLoaderFunc[Subject, *entry](s.load))
-			for sub, e := range found {
-				all[sub] = e
+			for _, i := range mine {
+				if e := found[i]; e != nil && e.bad == nil && !s.valid(e) {
+					found[i] = nil
+					again = append(again, i)
+				}
 			}
 		}
-		if err != nil {
-			// Whoever waited for another's load gets that one's cancellation, too.
-			if ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-				continue
+		for _, i := range others {
+			if err := s.await(ctx, subjects[i]); err != nil {
+				return err
 			}
-			return nil, err
-		}
-		var again []Subject
-		for _, sub := range subjects {
-			if e := all[sub]; e != nil && e.bad == nil && s.stamps[e.shard].Load() != e.stamp {
-				delete(all, sub)
-				again = append(again, sub)
+			if e, ok := s.cache.GetIfPresent(subjects[i]); ok && s.valid(e) {
+				found[i] = e
+			} else { // unknown, evicted, outdated, or its load failed
+				again = append(again, i)
 			}
 		}
 		if len(again) == 0 {
-			return all, nil
+			return nil
 		}
-		subjects = again
+		at = again
 	}
-	return nil, fmt.Errorf("%w: subjects kept changing while they were read", ErrUnavailable)
+	return fmt.Errorf("%w: subjects kept changing while they were read", ErrUnavailable)
 }
 
-// dropStale removes an entry that is no longer valid, and only that one.
-func (s *Store) dropStale(sub Subject) {
-	s.cache.ComputeIfPresent(sub, func(old *entry) (*entry, otter.ComputeOp) {
-		if s.stamps[old.shard].Load() != old.stamp {
-			return nil, otter.InvalidateOp
+// takeOff divides what is to be loaded into what this call loads, entered as one
+// flight, and what others are loading.
+func (s *Store) takeOff(subjects []Subject, at []int) (mine, others []int, f *flight) {
+	f = &flight{done: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range at {
+		if other, ok := s.flights[subjects[i]]; ok && other != f {
+			others = append(others, i)
+			continue
 		}
-		return old, otter.CancelOp
-	})
+		s.flights[subjects[i]] = f
+		mine = append(mine, i)
+	}
+	return mine, others, f
 }
 
-func (s *Store) loadOne(ctx context.Context, sub Subject) (*entry, error) {
-	found, err := s.load(ctx, []Subject{sub})
-	if err != nil {
-		return nil, err
+func (s *Store) fly(ctx context.Context, f *flight, subjects []Subject, mine []int, found []*entry) error {
+	defer func() {
+		s.mu.Lock()
+		for _, i := range mine {
+			delete(s.flights, subjects[i])
+		}
+		s.mu.Unlock()
+		close(f.done)
+	}()
+	if err := s.load(ctx, subjects, mine, found); err != nil {
+		return err
 	}
-	if e := found[sub]; e != nil {
-		return e, nil
+	for _, i := range mine {
+		if e := found[i]; e != nil && e.bad == nil && s.valid(e) && !s.closed.Load() {
+			s.cache.Set(subjects[i], e)
+		}
 	}
-	return nil, otter.ErrNotFound
+	return nil
 }
 
-// load reads rings and makes entries of them. Unknown subjects are not among them, and
-// so are never cached.
-func (s *Store) load(ctx context.Context, subjects []Subject) (map[Subject]*entry, error) {
-	found := make(map[Subject]*entry, len(subjects))
+// await waits until nobody is loading the subject.
+func (s *Store) await(ctx context.Context, sub Subject) error {
+	s.mu.Lock()
+	f, ok := s.flights[sub]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.done:
+		return nil
+	}
+}
+
+// load reads rings and makes entries of them. Unknown subjects stay nil, and so are
+// never cached.
+func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []*entry) error {
 	for range staleTries {
-		shards := make([]uint16, len(subjects))
-		stamps := make([]uint64, len(subjects))
-		keys := make([][]byte, len(subjects))
-		for i, sub := range subjects {
-			shards[i] = s.layout.shard(sub)
-			stamps[i] = s.stamps[shards[i]].Load()
-			keys[i] = s.layout.ringKey(shards[i], sub)
+		shards := make([]uint16, len(at))
+		stamps := make([]uint64, len(at))
+		keys := make([][]byte, len(at))
+		for n, i := range at {
+			if subjects[i].IsZero() {
+				return fmt.Errorf("%w: the zero subject", ErrInvalid)
+			}
+			shards[n] = s.layout.shard(subjects[i])
+			stamps[n] = s.stamps[shards[n]].Load()
+			keys[n] = s.layout.ringKey(shards[n], subjects[i])
 		}
 		recs, err := s.backend.Get(ctx, keys)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		var again []Subject
-		for i, rec := range recs {
-			if rec.Rev == 0 {
+		again := at[:0:0]
+		for n, i := range at {
+			if recs[n].Rev == 0 {
+				found[i] = nil
 				continue
 			}
-			r, err := s.decodeRing(ctx, subjects[i], shards[i], rec)
-			if errors.Is(err, errStaleGeneration) {
-				again = append(again, subjects[i])
-				continue
-			}
-			if errors.Is(err, ErrTampered) { // one bad ring keeps nobody else from reading
-				found[subjects[i]] = badEntry(err)
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			if found[subjects[i]], err = newEntry(r, stamps[i]); err != nil {
-				return nil, err
+			r, err := s.decodeRing(ctx, subjects[i], shards[n], recs[n])
+			switch {
+			case errors.Is(err, errStaleGeneration):
+				again = append(again, i)
+			case errors.Is(err, ErrTampered): // one bad ring keeps nobody else from reading
+				found[i] = badEntry(err)
+			case err != nil:
+				return err
+			default:
+				if found[i], err = newEntry(r, stamps[n]); err != nil {
+					return err
+				}
 			}
 		}
 		if len(again) == 0 {
-			return found, nil
+			return nil
 		}
-		subjects = again
+		at = again
 	}
-	for _, sub := range subjects {
-		found[sub] = badEntry(fmt.Errorf("%w: %w", ErrTampered, errStaleGeneration))
+	for _, i := range at {
+		found[i] = badEntry(fmt.Errorf("%w: %w", ErrTampered, errStaleGeneration))
 	}
-	return found, nil
+	return nil
 }
 
-func badEntry(err error) *entry { return &entry{stamp: ^uint64(0), bad: err} }
+func badEntry(err error) *entry { return &entry{stamp: ^uint64(0), special: &special{bad: err}} }

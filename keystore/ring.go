@@ -85,18 +85,6 @@ func (r *ring) drop(erased bool, which func(ringKey) bool) (ids []uint32) {
 	return ids
 }
 
-func (r *ring) clone() *ring {
-	c := *r
-	c.purposes, c.gone = slices.Clone(r.purposes), slices.Clone(r.gone)
-	c.keys, c.dropped = slices.Clone(r.keys), slices.Clone(r.dropped)
-	if r.journal != nil {
-		j := *r.journal
-		j.Receivers, j.Acked, j.Keep = slices.Clone(j.Receivers), slices.Clone(j.Acked), slices.Clone(j.Keep)
-		c.journal = &j
-	}
-	return &c
-}
-
 // sections of the clear part, and of the wrapped part.
 const (
 	secRestriction = 1

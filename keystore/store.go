@@ -50,8 +50,9 @@ type Store struct {
 
 	mu        sync.Mutex
 	rootAEADs map[RootID]tink.AEAD
-	reveals   map[Subject]int // contexts of receivers that have not ended
-	revealed  chan struct{}   // closed and renewed when one ends
+	flights   map[Subject]*flight // loads under way
+	reveals   map[Subject]int     // contexts of receivers that have not ended
+	revealed  chan struct{}       // closed and renewed when one ends
 
 	advancing chan struct{} // holds one token: who takes it may advance
 	closed    atomic.Bool
@@ -73,7 +74,7 @@ func newStore(b Backend, r RootStore, o *Options) *Store {
 		o = &Options{}
 	}
 	s := &Store{backend: b, readOnly: o.ReadOnly, clock: o.Clock, log: o.Logger,
-		rootAEADs: map[RootID]tink.AEAD{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
+		rootAEADs: map[RootID]tink.AEAD{}, flights: map[Subject]*flight{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
 		advancing: make(chan struct{}, 1)}
 	s.roots.Store(&r)
 	if s.clock == nil {
