@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -44,6 +45,7 @@ type image struct {
 	seen     []uint64 // a bit for each page that something referred to
 	sum      uint64   // of the revisions of all records
 	prev     []byte   // the last key
+	buffers  [maxDepth + 2][]byte
 }
 
 // meta is what a meta page says.
@@ -174,19 +176,22 @@ type page struct {
 	flags uint16
 	count int
 	data  []byte
-	unit  int // bytes of one page of the file; 0 for an inline page
 }
 
 func newPage(data []byte) page {
 	return page{id: native.Uint64(data), flags: native.Uint16(data[8:]), count: int(native.Uint16(data[10:])), data: data}
 }
 
-// read reads page id with its overflow and marks it.
-func (img *image) read(id uint64) (page, error) {
+// read reads page id with its overflow and marks it. The page is good until another
+// one of the same depth is read.
+func (img *image) read(id uint64, depth int) (page, error) {
 	if id < 2 || id >= img.pages {
 		return page{}, bad("page %d is referred to, there are %d", id, img.pages)
 	}
-	buf := make([]byte, img.pageSize)
+	if img.buffers[depth] == nil {
+		img.buffers[depth] = make([]byte, img.pageSize)
+	}
+	buf := img.buffers[depth]
 	at := int64(id) * int64(img.pageSize)
 	if _, err := img.f.ReadAt(buf, at); err != nil {
 		return page{}, err
@@ -200,10 +205,9 @@ func (img *image) read(id uint64) (page, error) {
 		if _, err := img.f.ReadAt(rest, at+int64(img.pageSize)); err != nil {
 			return page{}, err
 		}
-		buf = append(buf, rest...)
+		buf = slices.Concat(buf, rest)
 	}
 	p := newPage(buf)
-	p.unit = img.pageSize
 	if p.id != id {
 		return page{}, bad("page %d calls itself %d", id, p.id)
 	}
@@ -248,16 +252,13 @@ func (p page) elements(f func(i int, e element) error) error {
 			return err
 		}
 	}
-	if p.unit > 0 && len(p.data)-next >= p.unit {
-		return bad("page %d takes more room than it uses", p.id)
-	}
 	return nil
 }
 
 // root checks the tree of buckets, which has one leaf with our bucket, and then the
 // records in it. It returns the sum of revisions that the bucket notes.
 func (img *image) root(id uint64) (sum uint64, err error) {
-	p, err := img.read(id)
+	p, err := img.read(id, maxDepth+1)
 	if err != nil {
 		return 0, err
 	}
@@ -296,7 +297,7 @@ func (img *image) walk(id uint64, min, max []byte, depth int) error {
 	if depth > maxDepth {
 		return bad("the tree is deeper than %d pages", maxDepth)
 	}
-	p, err := img.read(id)
+	p, err := img.read(id, depth)
 	if err != nil {
 		return err
 	}
@@ -351,7 +352,7 @@ func (img *image) record(e element, min, max []byte) error {
 // freelist checks the list of free pages that other bolt tools write, since bbolt
 // would give the pages on it away.
 func (img *image) freelist(id uint64) error {
-	p, err := img.read(id)
+	p, err := img.read(id, maxDepth+1)
 	if err != nil {
 		return err
 	}
