@@ -26,10 +26,6 @@ const (
 	confirming  // and takes it off the record
 )
 
-// maxSuperseded is how many superseded roots an advance may begin beside. More of them
-// only add states.
-const maxSuperseded = 0
-
 func (w *world) advance(s *state, i uint8) {
 	a := &s.adv[i]
 	if a.pc != advancerIdle {
@@ -123,7 +119,7 @@ func (w *world) begin(s *state, i uint8) {
 	if s.ks.target != none {
 		b.pc, b.target, b.touched = readingPage, s.ks.target, s.ks.touched
 		w.take(&n, "advancer %d reads the record: helps towards root %d", i, s.ks.target)
-	} else if s.ks.worklist&^s.ks.covers[s.ks.current] != 0 && s.ks.superseded.size() <= maxSuperseded {
+	} else if s.ks.worklist&^s.ks.covers[s.ks.current] != 0 && s.ks.superseded.size() <= w.c.Superseded {
 		b.pc = collecting
 		w.take(&n, "advancer %d reads the record: root %d, no intent", i, s.ks.current)
 	}

@@ -24,6 +24,10 @@ type Config struct {
 	// Repair lets the root store copy a root to a mirror that lacks it.
 	Repair bool
 
+	// Superseded is how many superseded roots may still live when an advance begins. In
+	// the product a grace period may leave many; one tells several apart from none.
+	Superseded int
+
 	Faults Faults
 }
 
@@ -44,5 +48,6 @@ type Faults struct {
 	OneShotRingFirst bool // the one-shot reads the rings before the page
 	OneShotNoStart   bool // the one-shot does not start the page first
 	NoTombstones     bool // no tombstones stand beside the root
+	ReplayKnown      bool // tombstones are replayed only for subjects that the backup holds
 	ClearWorklist    bool // entries are removed from a worklist by "all", not by id
 }

@@ -36,7 +36,10 @@ func (w *world) backupAndRestore(s *state) {
 	n.adv = [2]advancer{idleAdvancer(), idleAdvancer()}
 	if !w.c.Faults.NoTombstones {
 		for u := range uint8(maxSubjects) {
-			if n.beside.has(u) && n.ks.ring[u] == living {
+			if n.ks.ring[u] == absent && w.c.Faults.ReplayKnown {
+				continue
+			}
+			if n.beside.has(u) && n.ks.ring[u] != erased {
 				w.tombstone(&n, u, n.ks.newest(shardOf[u]))
 			}
 		}
