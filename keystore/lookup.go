@@ -126,6 +126,12 @@ func (k Keys) error(err error, hint string) error {
 // Withdrawn tells whether the keys of a purpose were destroyed while the subject lives on.
 func (k Keys) Withdrawn(purpose string) bool { return k.e != nil && k.e.withdrawn(purpose) }
 
+// WasErased tells whether keys were destroyed with the whole subject, which may have
+// been readmitted since.
+func (k Keys) WasErased() bool {
+	return k.State() != StateUnknown && slices.ContainsFunc(k.e.dropped, func(d droppedKey) bool { return d.erased })
+}
+
 // Primary returns the key that seals for a purpose. The error wraps what WriteErr says,
 // or ErrWithdrawn, or ErrUnknownKey where the purpose has no key yet; Ensure makes it.
 func (k Keys) Primary(purpose string) (id uint32, key cipher.AEAD, err error) {
@@ -206,7 +212,7 @@ func (s *Store) keys(ctx context.Context, sub Subject, e *entry) Keys {
 			k.listed = slices.Contains(e.listed, p)
 		}
 	case StateErasing:
-		if r, ok := ctx.Value(ctxReveal).(*reveal); ok && r.store == s && r.subject == sub {
+		if r, ok := ctx.Value(ctxReveal).(*reveal); ok && r.store == s && r.subject == sub && !r.ended.Load() {
 			k.reveal = r
 		}
 	}

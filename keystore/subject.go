@@ -36,7 +36,7 @@ func NewSubject(kind string, id any, opts ...SubjectOption) (Subject, error) {
 	if err != nil {
 		return Subject{}, fmt.Errorf("subject of kind %q: %w: %w", clip(kind), ErrInvalid, err)
 	}
-	return newSubject(kind, text, opts)
+	return newSubject(kind, text, kind+"/"+text, opts)
 }
 
 // ParseSubject reads kind/id, as Subject.String writes it. The id may hold further
@@ -46,7 +46,7 @@ func ParseSubject(text string, opts ...SubjectOption) (Subject, error) {
 	if !ok {
 		return Subject{}, fmt.Errorf("%w: subject has no slash: write kind/id, as customer/42", ErrInvalid)
 	}
-	return newSubject(kind, id, opts)
+	return newSubject(kind, id, text, opts)
 }
 
 // SubjectOption relaxes what NewSubject and ParseSubject accept.
@@ -57,7 +57,7 @@ type subjectRules struct{ at bool }
 // AllowAt accepts ids with an @ sign.
 func AllowAt() SubjectOption { return func(r *subjectRules) { r.at = true } }
 
-func newSubject(kind, id string, opts []SubjectOption) (Subject, error) {
+func newSubject(kind, id, text string, opts []SubjectOption) (Subject, error) {
 	var rules subjectRules
 	for _, o := range opts {
 		o(&rules)
@@ -85,7 +85,7 @@ func newSubject(kind, id string, opts []SubjectOption) (Subject, error) {
 	case !rules.at && strings.Contains(id, "@"):
 		return bad("the id has an @; ids are not secret, so use a surrogate id, or allow it explicitly")
 	}
-	return Subject{text: kind + "/" + id, slash: len(kind)}, nil
+	return Subject{text: text, slash: len(kind)}, nil
 }
 
 // CheckKind tells whether kind can be the kind of a subject: 1 to 63 letters,
