@@ -263,10 +263,7 @@ func (w *world) read(p *person, f field, st keystore.Status) error {
 	ctx, expected := w.ctx, error(nil)
 	_, lives := p.live[f.id]
 	switch {
-	case p.dead[f.id]:
-		if expected = keystore.ErrErased; st.State != keystore.StateErased && slices.Contains(st.Gone, "") == slices.Contains(st.Gone, "x") {
-			expected = nil // erased or withdrawn: see below
-		}
+	case p.dead[f.id]: // as erased, or as withdrawn
 	case !lives: // made on a time line that a restore gave up
 		expected = keystore.ErrUnknownKey
 	case st.State == keystore.StateErasing:
