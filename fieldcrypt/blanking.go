@@ -20,7 +20,7 @@ func (c *Codec[T]) Blank(ctx context.Context, row *T, keep []string) (columns []
 	v := reflect.ValueOf(row).Elem()
 	sc := c.borrow()
 	defer c.giveBack(sc)
-	s, err := c.subjectOf(sc, v)
+	s, err := c.subjectOf(v)
 	if err != nil {
 		return nil, c.rowError("blank", 0, s, nil, 0, err)
 	}

@@ -42,24 +42,25 @@ func (c *Codec[T]) Fields() []Field { return c.describe() }
 // SubjectOf returns whose row it is. The error wraps keystore.ErrInvalid: an id that is
 // empty or zero is one that the database has not made yet.
 func (c *Codec[T]) SubjectOf(row *T) (keystore.Subject, error) {
-	return c.subjectOf(nil, reflect.ValueOf(row).Elem())
+	return c.subjectOf(reflect.ValueOf(row).Elem())
 }
 
-func (p *plan) subjectOf(sc *scratch, row reflect.Value) (keystore.Subject, error) {
+func (p *plan) subjectOf(row reflect.Value) (keystore.Subject, error) {
 	v, ok := at(row, p.subjectAt)
 	if !ok {
 		return keystore.Subject{}, fmt.Errorf("%w: the subject's id stands in a struct that is nil", keystore.ErrInvalid)
 	}
-	var buf []byte
-	if sc != nil {
-		buf = sc.id[:0]
-	}
-	buf, plainID := p.subjectText(buf, v)
-	if sc != nil {
-		sc.id = buf
-	}
-	if plainID {
-		return keystore.ParseSubject(string(buf), p.allow...)
+	switch p.idKind {
+	case reflect.String:
+		return p.subjectOfText(v.String())
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return p.subjects.get(plainID{n: uint64(v.Int())}, func(id plainID) (keystore.Subject, error) {
+			return p.subject(int64(id.n))
+		})
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return p.subjects.get(plainID{n: v.Uint()}, func(id plainID) (keystore.Subject, error) {
+			return p.subject(id.n)
+		})
 	}
 	return p.subject(v.Interface())
 }
@@ -173,10 +174,8 @@ func (p *plan) storeSealed(sc *scratch, row reflect.Value) {
 		}
 		v, _ := at(row, f.path)
 		switch f.kind {
-		case kindString:
-			v.SetString(s.text)
-		case kindStringPointer:
-			setStringPointer(v, s.text)
+		case kindString, kindStringPointer:
+			setText(f, v, s.text)
 		case kindBytes:
 			v.SetBytes(s.data)
 		case kindPrivate:
@@ -188,31 +187,45 @@ func (p *plan) storeSealed(sc *scratch, row reflect.Value) {
 // storeOpened writes what openRow found into the row. Pointers get new targets.
 func (p *plan) storeOpened(sc *scratch, row reflect.Value) {
 	p.own(row)
-	all := string(sc.plain)
+	// One piece of memory for all that leaves as text, and one for all bytes.
+	var texts string
+	var bytes []byte
+	if p.inText {
+		texts = string(sc.plain)
+	}
+	if p.inBytes {
+		bytes = append([]byte(nil), sc.plain...)
+	}
 	for i := range p.fields {
 		f, s := &p.fields[i], &sc.slots[i]
 		if s.state != slotStored {
 			continue
 		}
 		v, _ := at(row, f.path)
-		text := s.text // what an erased or withheld field reads as
-		if s.status == StatusOpen {
-			text = all[s.from:s.to]
-		}
-		none := s.status != StatusOpen && text == ""
+		open := s.status == StatusOpen
 		switch {
 		case f.kind == kindPrivate:
 			v.Addr().Interface().(private).replace(s.box)
-		case f.kind == kindString:
-			v.SetString(text)
-		case none:
+		case f.kind == kindBytes && open:
+			v.SetBytes(bytes[s.from:s.to:s.to])
+		case open:
+			setText(f, v, texts[s.from:s.to])
+		case s.text == "":
 			v.SetZero()
-		case f.kind == kindStringPointer:
-			setStringPointer(v, text)
+		case f.kind == kindBytes:
+			v.SetBytes([]byte(s.text))
 		default:
-			v.SetBytes([]byte(text))
+			setText(f, v, s.text)
 		}
 	}
+}
+
+func setText(f *field, v reflect.Value, s string) {
+	if f.kind == kindString {
+		v.SetString(s)
+		return
+	}
+	setStringPointer(v, s)
 }
 
 func setStringPointer(v reflect.Value, s string) {

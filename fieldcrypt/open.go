@@ -29,7 +29,7 @@ func (c *Codec[T]) Open(ctx context.Context, rows ...*T) error {
 func (c *Codec[T]) openRows(ctx context.Context, sc *scratch, rows []*T, used []keystore.Keys) (bad []*RowError, err error) {
 	sc.todo, sc.subjects = sc.todo[:0], sc.subjects[:0]
 	for i, row := range rows {
-		s, err := c.subjectOf(sc, reflect.ValueOf(row).Elem())
+		s, err := c.subjectOf(reflect.ValueOf(row).Elem())
 		if err != nil {
 			bad = append(bad, c.rowError("open", i, s, nil, 0, err))
 			continue

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strconv"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -17,11 +16,15 @@ type plan struct {
 	idKind    reflect.Kind // of the subject's id, if it needs no NewSubject; else Invalid
 	keyAt     []int        // nil: rows have no key
 	statusAt  []int        // nil: there is no Status
-	inPlace   bool         // some field holds its envelope in place
+	inText    bool         // some string holds its envelope in place
+	inBytes   bool         // so do some bytes
 	pointers  [][]int      // pointers to structs that hold personal fields, outer ones first
 	others    []plain      // fields that are not personal, and the subject and key, for Export
 	order     []exported   // all of them in struct order
 }
+
+// inPlace: an empty field may be one that was withheld.
+func (p *plan) inPlace() bool { return p.inText || p.inBytes }
 
 // plain is a field that is not personal.
 type plain struct {
@@ -172,9 +175,9 @@ func (w *walker) tagged(f reflect.StructField, text, name string, path []int, se
 		if err := checkPrivate(f.Type, tag.Field); err != nil {
 			w.mistake(name, "%w", err)
 		}
-	} else {
-		w.inPlace = true
 	}
+	w.inText = w.inText || kind == kindString || kind == kindStringPointer
+	w.inBytes = w.inBytes || kind == kindBytes
 	if len(mistakes) > 0 {
 		return
 	}
@@ -221,7 +224,7 @@ func (w *walker) finish() {
 	if len(w.fields) == 0 && len(w.mistakes) == 0 {
 		w.mistake(w.row.Name(), "no personal field: tag one with `oubli:\"name\"`")
 	}
-	if w.inPlace && w.statuses == 0 && !w.strict {
+	if w.inPlace() && w.statuses == 0 && !w.strict {
 		w.mistake(w.row.Name(), "strings and bytes that are withheld read as empty, and only a field of type fieldcrypt.Status tells them from those that are: add one, or set Options.Strict")
 	}
 }
@@ -313,18 +316,4 @@ func holdsTags(t reflect.Type, seen map[reflect.Type]bool) bool {
 		}
 	}
 	return false
-}
-
-// subjectText appends kind/id for ids of plain kinds; ok is false for others.
-func (p *plan) subjectText(dst []byte, v reflect.Value) (text []byte, ok bool) {
-	dst = append(append(dst, p.kind...), '/')
-	switch p.idKind {
-	case reflect.String:
-		return append(dst, v.String()...), true
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.AppendInt(dst, v.Int(), 10), true
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return strconv.AppendUint(dst, v.Uint(), 10), true
-	}
-	return dst, false
 }

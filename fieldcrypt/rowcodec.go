@@ -224,7 +224,7 @@ func (b *BoundRows) do(ctx context.Context, op string, rows [][]Cell,
 		var s keystore.Subject
 		err := b.checkWidth(row)
 		if err == nil {
-			s, err = t.subject(row[b.subject].value())
+			s, err = t.subjectOfText(row[b.subject].value())
 		}
 		if err == nil && b.key >= 0 {
 			keys[i], err = rowKey(row[b.key].value())

@@ -87,7 +87,7 @@ func (c *Codec[T]) sealRows(ctx context.Context, sc *scratch, rows []*T, partial
 	sc.todo, sc.subjects = sc.todo[:0], sc.subjects[:0]
 	for i, row := range rows {
 		v := reflect.ValueOf(row).Elem()
-		s, err := c.sealSubject(sc, v, partial)
+		s, err := c.sealSubject(v, partial)
 		if err == nil && partial == nil {
 			err = c.checkStatus(v)
 		}
@@ -138,7 +138,7 @@ func (p *plan) seal(sc *scratch, row reflect.Value, keys keystore.Keys, partial 
 
 // checkStatus refuses a row that lacks what was withheld when it was read.
 func (p *plan) checkStatus(row reflect.Value) error {
-	if p.statusAt == nil || !p.inPlace {
+	if p.statusAt == nil || !p.inPlace() {
 		return nil
 	}
 	if v, ok := at(row, p.statusAt); ok && Status(v.String()) == StatusWithheld {
@@ -150,15 +150,15 @@ func (p *plan) checkStatus(row reflect.Value) error {
 	return nil
 }
 
-func (c *Codec[T]) sealSubject(sc *scratch, row reflect.Value, partial *keystore.Subject) (keystore.Subject, error) {
+func (c *Codec[T]) sealSubject(row reflect.Value, partial *keystore.Subject) (keystore.Subject, error) {
 	if partial == nil {
-		return c.subjectOf(sc, row)
+		return c.subjectOf(row)
 	}
 	if partial.Kind() != c.kind {
 		return *partial, fmt.Errorf("%w: the table's subjects are of kind %s", keystore.ErrInvalid, c.kind)
 	}
 	if v, ok := at(row, c.subjectAt); ok && !v.IsZero() {
-		if s, err := c.subjectOf(sc, row); err != nil || s != *partial {
+		if s, err := c.subjectOf(row); err != nil || s != *partial {
 			return *partial, fmt.Errorf("%w: the update names another subject", keystore.ErrInvalid)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"sync"
 
@@ -31,6 +32,7 @@ type table struct {
 	strict   bool
 	allow    []keystore.SubjectOption
 	scratch  sync.Pool // of *scratch
+	subjects memo
 }
 
 // field is one personal field.
@@ -47,6 +49,7 @@ type field struct {
 
 func newTable(store *keystore.Store, name string, o *Options) *table {
 	t := &table{store: store, name: name}
+	t.subjects.seed = maphash.MakeSeed()
 	if o != nil {
 		t.strict = o.Strict
 		if o.AllowAt {
@@ -123,15 +126,14 @@ func (f *field) blankReads(v string, s keystore.Subject) string {
 
 // slot is the value of one field on its way through sealing or opening.
 type slot struct {
-	state slotState
-	text  string // in: as stored, or in the clear; out: what to store, or what was read
-	data  []byte // the same for a binary column, and for an encoded Private
-	bin   bool   // a []byte column
-
+	state  slotState
+	bin    bool   // a []byte column
 	status Status // opened: how
 	from   int    // opened: where its plaintext stands in the scratch
-	to     int
-	box    any // opened: what a Private takes
+	to     int    // sealed: where its text does
+	text   string // in: as stored, or in the clear; out: what to store, or what was read
+	data   []byte // the same for a binary column, and for an encoded Private
+	box    any    // opened: what a Private takes
 }
 
 type slotState uint8
@@ -185,16 +187,19 @@ func (t *table) giveBack(sc *scratch) {
 	clear(sc.slots)
 	clear(sc.prime)
 	clear(sc.plain[:cap(sc.plain)])
-	clear(sc.bin[:cap(sc.bin)])
-	sc.todo = sc.todo[:0]
-	clear(sc.found[:cap(sc.found)])
-	clear(sc.keys[:cap(sc.keys)])
+	clear(sc.found)
+	clear(sc.keys)
 	t.scratch.Put(sc)
 }
 
 // subject makes a subject from its id.
 func (t *table) subject(id any) (keystore.Subject, error) {
 	return keystore.NewSubject(t.kind, id, t.allow...)
+}
+
+// subjectOfText is subject for ids that are strings.
+func (t *table) subjectOfText(id string) (keystore.Subject, error) {
+	return t.subjects.get(plainID{s: id}, func(id plainID) (keystore.Subject, error) { return t.subject(id.s) })
 }
 
 // rowKey is the text of a row's key. Like a subject's id it cannot be empty or zero.
