@@ -72,7 +72,7 @@
 //	two mirrors and their repair, one erasure             260,294
 //	two mirrors and their repair, two erasures          4,339,726      -full
 //	creator beside an erasure                             388,196
-//	creator of whom is erased                              51,546      -race
+//	creator of whom is erased                              51,546
 //	creator of whom is erased, beside another           2,087,995      -full
 //	rotator of whom is erased, late intents               170,742
 //	rotator beside an erasure, late intents               453,064      -full

@@ -33,7 +33,7 @@ func (v *Violation) String() string {
 // Check visits every state that the configuration can reach, breadth first. The error
 // says that there were more than maxStates; then nothing else was found in those.
 func Check(c Config, maxStates int) (Result, error) {
-	f := search{c: &c, seed: maphash.MakeSeed(), slots: make([]uint32, 1<<16)}
+	f := search{c: &c, cut: map[uint32]bool{}, seed: maphash.MakeSeed(), slots: make([]uint32, 1<<16)}
 	return f.run(maxStates)
 }
 
@@ -53,29 +53,29 @@ type search struct {
 }
 
 func (f *search) run(maxStates int) (Result, error) {
-	f.cut = map[uint32]bool{}
 	root := initial(f.c)
 	root.canonical(f.c)
 	f.visit(&root)
 	f.parent = append(f.parent, 0)
 
 	var at uint32
-	var worst string // the invariant that a state found last breaks
+	var bad uint32 // the first state found that breaks an invariant,
+	var why string // namely this one
 	w := world{c: f.c, next: func(_ step, s *state) {
 		n := *s
 		n.canonical(f.c)
 		i, isNew := f.visit(&n)
 		if isNew {
 			f.parent = append(f.parent, at)
-			if worst == "" {
-				worst = n.broken(f.c)
+			if why == "" {
+				bad, why = i, n.broken(f.c)
 			}
 		}
 		if i != at {
 			f.succ = append(f.succ, i)
 		}
 	}}
-	result := Result{}
+	var result Result
 	levelEnd := uint32(1)
 	for ; int(at) < len(f.states); at++ {
 		if at == levelEnd {
@@ -83,18 +83,13 @@ func (f *search) run(maxStates int) (Result, error) {
 			levelEnd = uint32(len(f.states))
 		}
 		f.first = append(f.first, uint32(len(f.succ)))
-		s, cut, found := f.states[at], w.cut, len(f.states)
+		s, cut := f.states[at], w.cut
 		w.steps(&s)
 		if w.cut > cut {
 			f.cut[at] = true
 		}
-		if worst != "" {
-			for i := found; i < len(f.states); i++ {
-				if why := f.states[i].broken(f.c); why != "" {
-					result.Violation = f.violation(uint32(i), why)
-					break
-				}
-			}
+		if why != "" {
+			result.Violation = f.violation(bad, why)
 			break
 		}
 		if len(f.states) > maxStates {
