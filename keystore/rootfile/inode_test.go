@@ -86,7 +86,7 @@ func TestCreateLosesARaceGracefully(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	r := newRoot(1)
-	require.Error(t, s.Create(ctx, contents(r)))
+	require.ErrorIs(t, s.Create(ctx, contents(r)), keystore.ErrExists)
 	b, err := os.ReadFile(ps[0])
 	require.NoError(t, err)
 	require.Equal(t, "precious", string(b))

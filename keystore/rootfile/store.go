@@ -41,6 +41,9 @@ func (s *Store) Create(ctx context.Context, c keystore.RootContents) error {
 			for _, name := range made { // and nothing that another made meanwhile
 				_ = s.wipe(name, nil)
 			}
+			if errors.Is(err, fs.ErrExist) {
+				return fmt.Errorf("root file %s: %w: another was made meanwhile", p, keystore.ErrExists)
+			}
 			return unavailable(p, err)
 		}
 	}
