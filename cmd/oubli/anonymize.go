@@ -101,12 +101,13 @@ func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keysto
 		return err
 	}
 	out := json.NewEncoder(a.out)
-	failed := 0
+	failed, unknown := 0, false
 	for of := range chunks(subjects, anonymizeBatch) {
 		results, err := eraser.AnonymizeWith(ctx, &anonymize.Request{Keep: o.keep, Unknown: o.unknown}, of...)
 		for _, r := range results {
 			if r.Err != nil {
 				failed++
+				unknown = unknown || errors.Is(r.Err, keystore.ErrUnknownSubject)
 				a.say("error: %v", r.Err)
 			}
 			if err := out.Encode(r); err != nil {
@@ -118,10 +119,14 @@ func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keysto
 			return err
 		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d subjects are not erased as asked", failed, len(subjects))
+	if failed == 0 {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("%d of %d subjects are not erased as asked", failed, len(subjects))
+	if unknown {
+		err = withHint(err, "is the id right? --unknown erases also who was never seen, and burns the id")
+	}
+	return err
 }
 
 func chunks(list []keystore.Subject, n int) func(func([]keystore.Subject) bool) {

@@ -36,7 +36,11 @@ func (x *conversion) convertBatch(ctx context.Context, batch []*rows.Row) ([]*ro
 		return batch, err
 	}
 	if x.dir == rows.Seal {
-		return nil, x.named(batch, bad)
+		errs := make([]error, len(bad.Rows))
+		for i, e := range bad.Rows {
+			errs[i] = x.placed(batch, e)
+		}
+		return nil, errors.Join(errs...)
 	}
 	good, at := batch[:0:0], 0
 	for _, e := range bad.Rows {
@@ -51,17 +55,20 @@ func (x *conversion) convertBatch(ctx context.Context, batch []*rows.Row) ([]*ro
 	return append(good, batch[at:]...), nil
 }
 
-// named is the error of rows that could not be sealed.
-func (x *conversion) named(batch []*rows.Row, bad *fieldcrypt.BatchError) error {
-	var errs []error
-	for i, e := range bad.Rows {
-		if i == maxNamed {
-			errs = append(errs, fmt.Errorf("%s: and %d more rows", x.name(), len(bad.Rows)-i))
-			break
+// mistakes is the error of rows that could not be sealed; it names a few.
+func mistakes(file string, errs []error) error {
+	var list []error
+	for _, err := range errs {
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			list = append(list, joined.Unwrap()...)
+		} else if err != nil {
+			list = append(list, err)
 		}
-		errs = append(errs, x.placed(batch, e))
 	}
-	return errors.Join(errs...)
+	if n := len(list) - maxNamed; n > 0 {
+		list = append(list[:maxNamed], fmt.Errorf("%s: and %d more rows", file, n))
+	}
+	return errors.Join(list...)
 }
 
 // placed says where in the file a bad row stands.

@@ -38,7 +38,8 @@ type conversion struct {
 	reader rows.Reader
 	names  []string // of the bound columns
 	out    *outFile
-	bad    int // rows that could not be read or opened
+	bad    int     // opening: rows that could not be read or opened
+	unread []error // sealing: rows that could not be read
 	counts fieldcrypt.OpenCounts
 }
 
@@ -190,8 +191,8 @@ func (x *conversion) convert(ctx context.Context) error {
 		if batch, end, err = x.read(); err != nil {
 			return err
 		}
-		if batch, err = x.convertBatch(ctx, batch); err != nil {
-			return err
+		if batch, err = x.convertBatch(ctx, batch); err != nil || len(x.unread) > 0 {
+			return mistakes(x.name(), append(x.unread, err))
 		}
 		if err := x.write(batch); err != nil {
 			return err
@@ -200,16 +201,20 @@ func (x *conversion) convert(ctx context.Context) error {
 	return nil
 }
 
-// read reads a batch. In opening, rows that cannot be read are named and passed over;
-// in sealing they end it.
+// read reads a batch. Rows that cannot be read are passed over: named in opening,
+// kept for the error in sealing.
 func (x *conversion) read() (batch []*rows.Row, end bool, err error) {
-	for size := 0; len(batch) < batchRows && size < batchBytes; {
+	for size := 0; len(batch) < batchRows && len(x.unread) < batchRows && size < batchBytes; {
 		row, err := x.reader.Read()
 		switch {
 		case err == io.EOF:
 			return batch, true, nil
-		case errors.As(err, new(*rows.RowError)) && x.dir == rows.Open:
-			x.badRow(err)
+		case errors.As(err, new(*rows.RowError)):
+			if x.dir == rows.Open {
+				x.badRow(err)
+			} else {
+				x.unread = append(x.unread, err)
+			}
 			continue
 		case err != nil:
 			return nil, true, err

@@ -141,7 +141,7 @@ func (a *app) revive(ctx context.Context, path string, roots keystore.RootStore)
 // replace gives temp its name, atomically, and keeps what had it.
 func replace(temp, path string) (old string, err error) {
 	if len(existing([]string{path})) > 0 {
-		old = path + ".replaced-" + time.Now().UTC().Format("20060102T150405Z")
+		old = path + ".replaced-" + time.Now().UTC().Format("20060102T150405.000000000Z")
 		if err := os.Link(path, old); err != nil {
 			return "", err
 		}

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -84,42 +82,12 @@ func (a *app) adoptRoot(ctx context.Context) error {
 
 func (a *app) rootStatus(ctx context.Context) error {
 	return a.withStore(ctx, reading, func(keys *keystore.Store) error {
-		info, err := keys.Info(ctx)
-		if err != nil {
-			return err
-		}
-		h, err := keys.Health(ctx)
+		r, _, err := health(ctx, keys)
 		if err != nil {
 			return err
 		}
 		p := &printer{w: a.out}
-		p.line("place: %s", info.Root.URL)
-		p.line("host: %s", info.Root.Host)
-		p.line("destruction: %s", info.Root.Class)
-		p.roots(h)
+		p.roots(r)
 		return p.err
 	})
 }
-
-// roots writes a line for each living root.
-func (p *printer) roots(h keystore.Health) {
-	for _, r := range h.Roots {
-		line := "root " + r.ID.String() + ": " + r.Role
-		if !r.Dies.IsZero() {
-			line += ", dies " + when(r.Dies)
-			if r.Dies.Before(time.Now()) {
-				line += " (overdue: open the keystore for writing)"
-			}
-		}
-		p.line("%s", line)
-	}
-	for _, id := range h.Unnamed {
-		p.line("root %s: no record names it; the next erasure supersedes it", id)
-	}
-	for _, away := range h.Away {
-		p.line("mirror away: %s", strings.TrimSpace(away))
-	}
-}
-
-// when writes a time for people and programs.
-func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }

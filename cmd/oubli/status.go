@@ -3,10 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,48 +37,16 @@ func (a *app) statusCommand() *cobra.Command {
 	return c
 }
 
-// storeReport is the keystore as a whole.
-type storeReport struct {
-	keystore.StoreInfo
-	keystore.Health
-	Subjects map[string]int    `json:"subjects"`  // by state
-	Erasing  []keystore.Status `json:"erasing"`   // unfinished erasures
-	NotFinal []keystore.Status `json:"not_final"` // erased, not yet final
-}
-
 func (a *app) storeStatus(ctx context.Context, keys *keystore.Store, asJSON bool) error {
-	r := storeReport{Subjects: map[string]int{}, Erasing: []keystore.Status{}, NotFinal: []keystore.Status{}}
-	var err1, err2 error
-	r.StoreInfo, err1 = keys.Info(ctx)
-	r.Health, err2 = keys.Health(ctx)
-	if err := errors.Join(err1, err2); err != nil {
-		return err
-	}
-	for st, err := range keys.All(ctx) {
-		if err != nil {
-			return err
-		}
-		r.Subjects[st.State.String()]++
-	}
-	for st, err := range keys.Pending(ctx) {
-		if err != nil {
-			return err
-		}
-		r.Erasing = append(r.Erasing, st)
-	}
-	var dead []keystore.Subject
-	for _, t := range r.Health.NotFinal {
-		dead = append(dead, t.Subject)
-	}
-	var err error
-	if r.NotFinal, err = keys.Status(ctx, unique(dead)...); err != nil {
+	r, err := report(ctx, keys)
+	if err != nil {
 		return err
 	}
 	if asJSON {
 		return json.NewEncoder(a.out).Encode(r)
 	}
 	p := &printer{w: a.out}
-	p.store(&r)
+	p.store(r)
 	return p.err
 }
 
@@ -112,14 +81,13 @@ func (p *printer) line(format string, args ...any) {
 }
 
 func (p *printer) store(r *storeReport) {
-	p.line("keystore: %s", r.Name)
+	p.line("keystore: %s", r.Keystore)
 	p.line("epoch: %d", r.Epoch)
 	if r.Advancing {
 		p.line("an advance has begun and is not finished; opening the keystore for writing finishes it")
 	}
-	p.line("grace: %v", r.Grace)
-	p.line("root place: %s (%s)", r.StoreInfo.Root.URL, r.StoreInfo.Root.Class)
-	p.roots(r.Health)
+	p.line("grace: %s", r.Grace)
+	p.roots(r)
 	for _, state := range []keystore.State{keystore.StateActive, keystore.StateRestricted, keystore.StateErasing, keystore.StateErased} {
 		p.line("%s: %d", state, r.Subjects[state.String()])
 	}
@@ -129,6 +97,24 @@ func (p *printer) store(r *storeReport) {
 	p.line("erased, not yet final: %d", len(r.NotFinal))
 	for i := range r.NotFinal {
 		p.subject(&r.NotFinal[i])
+	}
+}
+
+// roots writes where the roots are, and a line for each that lives.
+func (p *printer) roots(r *storeReport) {
+	p.line("roots: %s (host %s, destruction %s)", r.Root, r.Host, r.Class)
+	for _, root := range r.Roots {
+		line := "root " + root.ID + ": " + root.Role
+		if root.Dies != nil {
+			line += ", dies " + when(*root.Dies)
+			if root.Dies.Before(time.Now()) {
+				line += " (overdue: opening the keystore for writing destroys it)"
+			}
+		}
+		p.line("%s", line)
+	}
+	for _, away := range r.Away {
+		p.line("a mirror of the root is away: %s", away)
 	}
 }
 
@@ -143,7 +129,7 @@ func (p *printer) subject(st *keystore.Status) {
 		add("held: %s", st.Hold)
 	}
 	if len(st.Gone) > 0 {
-		add("withdrawn: %s", strings.Join(st.Gone, ", "))
+		add("withdrawn: %s", strings.Join(named(st.Gone), ", "))
 	}
 	if st.Journal != nil {
 		if w := st.Journal.Waiting(); len(w) > 0 {
@@ -165,3 +151,17 @@ func (p *printer) subject(st *keystore.Status) {
 	}
 	p.line("%s: %s", st.Subject, strings.Join(words, "; "))
 }
+
+// named writes purposes for people: the default one has no name.
+func named(purposes []string) []string {
+	list := slices.Clone(purposes)
+	for i, p := range list {
+		if p == "" {
+			list[i] = "(default)"
+		}
+	}
+	return list
+}
+
+// when writes a time for people and programs.
+func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }

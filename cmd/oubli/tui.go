@@ -8,8 +8,9 @@ package main
 //     "oubli: hint: …". Many mistakes of one input are named together, one a line.
 //   - No key and no personal value is ever printed but as the data that was asked for.
 //     Subjects are named: they are not secret.
-//   - Questions are asked on a terminal only, and the answer is typed in full. Without a
-//     terminal we refuse and name the flag that answers.
+//   - Questions are asked only where standard input is a terminal, on that terminal even
+//     if the output goes elsewhere, and the answer is typed in full. Else we refuse and
+//     name the flag that answers.
 //   - A progress bar is shown on a terminal only, and leaves nothing behind.
 //   - Success is quiet, but for what cannot be seen otherwise and what cannot be undone.
 //   - Exit 0: done. 1: failed. 2: wrong usage, nothing was tried.
@@ -44,7 +45,7 @@ type ui struct {
 
 func newUI(in, out, err *os.File) *ui {
 	return &ui{in: in, out: out, err: err,
-		asks:  term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(err.Fd())),
+		asks:  term.IsTerminal(int(in.Fd())),
 		shows: term.IsTerminal(int(err.Fd()))}
 }
 
@@ -100,13 +101,15 @@ func (u *ui) exit(ctx context.Context, err error) int {
 
 // ask asks for a text to be typed, and tells whether it was.
 func (u *ui) ask(ctx context.Context, question, answer string) (bool, error) {
-	fmt.Fprintf(u.err, "%s\nType %s to go on: ", question, answer)
-	line, err := bufio.NewReader(interruptible{ctx, u.in}).ReadString('\n')
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return false, fmt.Errorf("ask on the terminal: %w", err)
+	}
+	defer tty.Close()
+	fmt.Fprintf(tty, "%s\nType %s to go on: ", question, answer)
+	line, err := bufio.NewReader(interruptible{ctx, tty}).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, err
-	}
-	if line == "" {
-		fmt.Fprintln(u.err)
 	}
 	return strings.TrimSpace(line) == answer, nil
 }

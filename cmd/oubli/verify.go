@@ -67,9 +67,14 @@ func (a *app) leftovers() ([]string, error) {
 		return nil, err
 	}
 	for _, root := range roots {
+		old := 0
 		more, err := beside(root, func(name, base string) bool {
 			rest, ok := strings.CutPrefix(name, base)
-			return ok && (strings.HasPrefix(rest, ".old-") || strings.HasPrefix(rest, ".new-") || strings.HasPrefix(rest, ".anchor.new-"))
+			if ok && strings.HasPrefix(rest, ".old-") {
+				old++
+				return old > 1 // the first is kept on purpose: the next change writes over it
+			}
+			return ok && (strings.HasPrefix(rest, ".new-") || strings.HasPrefix(rest, ".anchor.new-"))
 		})
 		if err != nil {
 			return nil, err

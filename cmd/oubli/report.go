@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// storeReport is the keystore as a whole, as "oubli status --json" writes it.
+type storeReport struct {
+	Keystore   string            `json:"keystore"`
+	ID         string            `json:"id"`
+	Epoch      uint64            `json:"epoch"`
+	Advancing  bool              `json:"advancing"` // an advance has begun and is not finished
+	Grace      string            `json:"grace"`
+	Root       string            `json:"root"`
+	Host       string            `json:"host"`
+	Class      string            `json:"class"` // how real the destruction of a root is
+	Roots      []rootReport      `json:"roots"`
+	Away       []string          `json:"away"` // mirrors of the root that cannot be read
+	Overdue    int               `json:"overdue"`
+	Unadvanced int               `json:"unadvanced"` // destroyed, but no advance has taken it in
+	Subjects   map[string]int    `json:"subjects"`   // by state
+	Erasing    []keystore.Status `json:"erasing"`    // unfinished erasures
+	NotFinal   []keystore.Status `json:"not_final"`  // erased, not yet final
+}
+
+type rootReport struct {
+	ID   string     `json:"id"`
+	Role string     `json:"role"`
+	Dies *time.Time `json:"dies"`
+}
+
+// health reports on the keystore without looking at every subject.
+func health(ctx context.Context, keys *keystore.Store) (*storeReport, keystore.Health, error) {
+	info, err1 := keys.Info(ctx)
+	h, err2 := keys.Health(ctx)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, h, err
+	}
+	r := &storeReport{Keystore: info.Name, ID: info.ID.String(), Epoch: h.Epoch, Advancing: h.Advancing,
+		Grace: info.Grace.String(), Root: info.Root.URL, Host: info.Root.Host, Class: info.Root.Class,
+		Away: append([]string{}, h.Away...), Overdue: h.Overdue, Unadvanced: h.Unadvanced,
+		Subjects: map[string]int{}, Erasing: []keystore.Status{}, NotFinal: []keystore.Status{}}
+	for _, root := range h.Roots {
+		rr := rootReport{ID: root.ID.String(), Role: root.Role}
+		if !root.Dies.IsZero() {
+			rr.Dies = &root.Dies
+		}
+		r.Roots = append(r.Roots, rr)
+	}
+	for _, id := range h.Unnamed {
+		r.Roots = append(r.Roots, rootReport{ID: id.String(), Role: "named by no record: the next erasure supersedes it"})
+	}
+	return r, h, nil
+}
+
+// report reports on all of it.
+func report(ctx context.Context, keys *keystore.Store) (*storeReport, error) {
+	r, h, err := health(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	for st, err := range keys.All(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		r.Subjects[st.State.String()]++
+	}
+	for st, err := range keys.Pending(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		r.Erasing = append(r.Erasing, st)
+	}
+	var dead []keystore.Subject
+	for _, t := range h.NotFinal {
+		dead = append(dead, t.Subject)
+	}
+	if len(dead) > 0 {
+		r.NotFinal, err = keys.Status(ctx, unique(dead)...)
+	}
+	return r, err
+}
