@@ -115,16 +115,24 @@ func (r *ring) replay(tombs []Tombstone, now time.Time) outcome {
 		if r.bears(&t) {
 			continue
 		}
-		r.drop(t.Erased, func(k ringKey) bool {
-			return slices.Contains(t.Keys, k.id) || slices.Contains(t.Gone, k.purpose)
-		})
+		// A ring that still has one of the keys is the one that the tombstone is about: what
+		// else it holds of the same, from a time line that was given up, goes as well.
+		same := slices.ContainsFunc(r.keys, func(k ringKey) bool { return slices.Contains(t.Keys, k.id) })
+		also := slices.DeleteFunc(r.drop(t.Erased, func(k ringKey) bool {
+			return slices.Contains(t.Keys, k.id) || same && t.takes(k.purpose)
+		}), func(id uint32) bool { return slices.Contains(t.Keys, id) })
+		if len(also) > 0 {
+			t.Event, t.Keys = newID(), append(slices.Clone(t.Keys), also...)
+		}
 		for _, id := range t.Keys { // made after the copy was: what they sealed must read as erased, too
-			if !r.isDropped(id) {
+			if i := slices.IndexFunc(r.dropped, func(d droppedKey) bool { return d.id == id }); i < 0 {
 				r.dropped = append(r.dropped, droppedKey{id: id, erased: t.Erased})
+			} else if t.Erased {
+				r.dropped[i].erased = true
 			}
 		}
 		for _, p := range t.Gone {
-			if !slices.Contains(r.gone, p) {
+			if !slices.Contains(r.gone, p) && !r.has(p) {
 				r.gone = append(r.gone, p)
 			}
 		}
@@ -153,13 +161,26 @@ func (r *ring) replay(tombs []Tombstone, now time.Time) outcome {
 	return outcome{changed: true, works: works}
 }
 
-// bears tells whether all that a tombstone says is true of the ring already.
-func (r *ring) bears(t *Tombstone) bool {
-	return r.rev != 0 &&
-		!slices.ContainsFunc(t.Keys, func(id uint32) bool { return !r.isDropped(id) }) &&
-		!slices.ContainsFunc(t.Gone, func(p string) bool { return !r.withdrawn(p) && r.state != StateErased })
+// takes tells whether the event destroyed what there was for a purpose.
+func (t *Tombstone) takes(purpose string) bool {
+	return t.Erased || slices.Contains(t.Gone, purpose) || len(t.Keep) > 0 && !slices.Contains(t.Keep, purpose)
 }
 
-func (r *ring) isDropped(id uint32) bool {
-	return slices.ContainsFunc(r.dropped, func(d droppedKey) bool { return d.id == id })
+// bears tells whether the ring has a tombstone behind it. What happened to the subject
+// since, such as a readmission, is then not undone.
+func (r *ring) bears(t *Tombstone) bool {
+	if r.rev == 0 {
+		return false
+	}
+	if len(t.Keys) > 0 {
+		return !slices.ContainsFunc(t.Keys, func(id uint32) bool {
+			return !slices.ContainsFunc(r.dropped, func(d droppedKey) bool { return d.id == id && (d.erased || !t.Erased) })
+		})
+	}
+	if t.Erased {
+		return r.state == StateErased || len(r.keys) > 0
+	}
+	return !slices.ContainsFunc(t.Gone, func(p string) bool {
+		return !r.withdrawn(p) && !r.has(p) && r.state != StateErased
+	})
 }
