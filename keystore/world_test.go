@@ -308,6 +308,23 @@ func openField(ctx context.Context, s *keystore.Store, sub keystore.Subject, f f
 // errStale: the state changed while the field was being opened.
 var errStale = errors.New("not fresh")
 
+// remade lists the destroyed keys of w that own, a keystore of the attacker's with the
+// same people, made again.
+func (w *world) remade(own *world) (list []string) {
+	own.feed()
+	have := own.attacker.Everything().Keys
+	for _, p := range w.people {
+		for id := range p.dead {
+			for _, k := range w.attacker.Secrets(oracle.Label{Subject: p.sub.String(), ID: id}) {
+				if have[k] {
+					list = append(list, fmt.Sprintf("key %08x of %s can be made again", id, p.sub))
+				}
+			}
+		}
+	}
+	return list
+}
+
 func (w *world) check() { require.Empty(w.t, w.violations()) }
 
 // settle lets every grace end, and checks that then everything destroyed is final and out
