@@ -328,6 +328,24 @@ func TestForgedBlanks(t *testing.T) {
 	require.Equal(t, "Erased", forged.Name)
 }
 
+func TestReadmitted(t *testing.T) {
+	ctx := context.Background()
+	keys := keystoretest.New(t)
+	c := newCodec[customer](t, keys, "customers", nil)
+	old := seal(t, c, ada(1))
+	blanked := old
+	erase(t, keys, 1)
+	_, err := c.Blank(ctx, &blanked, nil)
+	require.NoError(t, err)
+	require.NoError(t, keys.Readmit(ctx, subject(t, 1)))
+	fresh := seal(t, c, ada(1))
+	require.NoError(t, c.Open(ctx, &old, &blanked, &fresh))
+	require.Equal(t, fieldcrypt.StatusErased, old.Privacy)
+	require.Equal(t, fieldcrypt.StatusErased, blanked.Privacy)
+	require.Equal(t, "Erased", blanked.FirstName)
+	require.Equal(t, "Ada", fresh.FirstName)
+}
+
 func TestExport(t *testing.T) {
 	ctx := context.Background()
 	keys := keystoretest.New(t)

@@ -105,11 +105,11 @@ func (t *table) appendOpened(dst []byte, sc *scratch, keys keystore.Keys, f *fie
 }
 
 // blankAllowed tells whether a blank may stand in the field: only where the person is
-// erased or being erased, or the field's purpose was withdrawn. Elsewhere somebody put
-// it there.
+// erased, or was before being readmitted, or is being erased, or where the field's
+// purpose was withdrawn. Elsewhere somebody put it there.
 func blankAllowed(keys keystore.Keys, f *field) bool {
 	s := keys.State()
-	return s == keystore.StateErased || s == keystore.StateErasing || keys.Withdrawn(f.Purpose)
+	return s == keystore.StateErased || s == keystore.StateErasing || keys.WasErased() || keys.Withdrawn(f.Purpose)
 }
 
 // fieldStatus is how a field of this person would read, whatever stands in it.

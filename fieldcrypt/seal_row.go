@@ -167,7 +167,7 @@ func (t *table) sealSpecial(sc *scratch, keys keystore.Keys, f *field, s *slot, 
 		text = string(s.data)
 	}
 	if s.state == slotStored || f.kind != kindPrivate {
-		kept, id, err := t.keepStored(sc, keys, f, s, text, isDead(p.err), rowAAD)
+		kept, id, err := t.keepStored(sc, keys, f, s, text, rowAAD)
 		if kept || err != nil && s.state == slotStored {
 			return id, err
 		}
@@ -189,7 +189,7 @@ func withheldError(err error) error {
 
 // keepStored leaves a slot as it is stored if it holds an envelope of this field, or a
 // blank where one may stand.
-func (t *table) keepStored(sc *scratch, keys keystore.Keys, f *field, s *slot, text string, dead bool, rowAAD int) (kept bool, id uint32, err error) {
+func (t *table) keepStored(sc *scratch, keys keystore.Keys, f *field, s *slot, text string, rowAAD int) (kept bool, id uint32, err error) {
 	form := formOf(text)
 	if s.bin {
 		form = formOfBytes(s.data)
@@ -213,7 +213,7 @@ func (t *table) keepStored(sc *scratch, keys keystore.Keys, f *field, s *slot, t
 		return true, 0, nil
 	case formBlank:
 		value, err := parseBlank(text)
-		if err == nil && !dead && keys.State() != keystore.StateErasing {
+		if err == nil && !blankAllowed(keys, f) {
 			err = errForged
 		}
 		if err != nil {

@@ -22,7 +22,7 @@ func TestAllMistakesOfAStructAtOnce(t *testing.T) {
 		Email   string                       `oubli:"email"`
 		Nick    string                       `oubli:"nick,blank=null"`
 		Colour  string                       `oubli:"colour,shiny"`
-		hidden  string                       `oubli:"hidden"` //nolint
+		hidden  string                       `oubli:"hidden"`
 		Unnamed string                       `oubli:",replace=x"`
 		Born    fieldcrypt.Private[int]      `oubli:"born,blank=year"`
 		Paid    fieldcrypt.Private[bool]     `oubli:"paid,replace=perhaps"`
