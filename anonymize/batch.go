@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -13,7 +14,8 @@ import (
 // blanking; then the keys of all that are ready go in one advance.
 type batch struct {
 	e       *Eraser
-	wait    bool // for other workers, instead of leaving their subjects to them
+	wait    bool          // for other workers, instead of leaving their subjects to them
+	limit   time.Duration // to destroy what is ready after, and leave the rest; 0: none
 	results map[keystore.Subject]Result
 	flights []*flight
 	ready   []keystore.Request // only the keys are left to destroy
@@ -74,7 +76,8 @@ func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []k
 	return pending, nil
 }
 
-// run takes pending subjects, sorted, through all steps.
+// run takes pending subjects, sorted, through all steps. Those that it did not come to
+// have no result.
 func (b *batch) run(ctx context.Context, pending []keystore.Request) {
 	defer func() {
 		for _, f := range b.flights {
@@ -82,7 +85,11 @@ func (b *batch) run(ctx context.Context, pending []keystore.Request) {
 		}
 	}()
 	var broken error
+	start := time.Now()
 	for _, r := range pending {
+		if b.limit > 0 && len(b.ready) > 0 && time.Since(start) > b.limit {
+			break
+		}
 		s := r.Subject
 		if broken == nil {
 			broken = ctx.Err()
@@ -139,6 +146,14 @@ func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
 		}
 		if err := b.e.keys.BeginBlanking(f.ctx, s); err != nil {
 			return err
+		}
+		// Nobody can cancel it from here on. Had somebody done so just before, and
+		// requested another one, this would be that one, with what it keeps.
+		if st, err = b.e.status(f.ctx, s); err != nil {
+			return err
+		}
+		if st.State != keystore.StateErasing || st.Journal == nil {
+			return b.settled(f.ctx, st, r.Keep)
 		}
 	}
 	if err := b.e.blank(f.ctx, s, st.Journal.Keep); err != nil {

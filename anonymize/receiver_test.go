@@ -305,6 +305,31 @@ func TestRetireElsewhere(t *testing.T) {
 	require.Empty(t, p.heard())
 }
 
+// What a receiver did for an erasure that was cancelled elsewhere meanwhile does not
+// count for the next one.
+func TestCancelledAndRequestedElsewhere(t *testing.T) {
+	ctx := background(t)
+	p := newProcess(t, 1)
+	other := p.data.bare(t, nil)
+	var once bool
+	var events []keystore.EventID
+	p.eraser.PreAnonymize("customer", "crm", func(_ context.Context, e anonymize.Erasure) error {
+		events = append(events, e.Event)
+		if once {
+			return nil
+		}
+		once = true
+		require.NoError(t, other.eraser.Cancel(ctx, e.Subject))
+		return other.eraser.Request(ctx, e.Subject)
+	})
+	_, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"))
+	require.ErrorIs(t, err, keystore.ErrState)
+	_, err = p.eraser.Anonymize(ctx, subj(t, "customer/1"))
+	require.NoError(t, err)
+	require.Len(t, events, 2)
+	require.NotEqual(t, events[0], events[1])
+}
+
 func TestReceiverMayRequestButNotErase(t *testing.T) {
 	ctx := background(t)
 	p := newProcess(t, 1, 2)

@@ -138,6 +138,9 @@ func (t *Table[T]) Rows(ctx context.Context, e Erasure) iter.Seq2[T, error] {
 // keeps these purposes would, [Anonymizer] included, and returns the columns that
 // changed. No receiver hears of it, and nothing is saved or destroyed.
 func (t *Table[T]) Blank(ctx context.Context, row *T, keep ...string) (columns []string, err error) {
+	if t.codec == nil || row == nil {
+		return nil, invalid("blanking needs a row and the codec of its table")
+	}
 	columns, err = t.codec.Blank(ctx, row, keep)
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/oubli/oubli/keystore"
@@ -13,7 +12,8 @@ import (
 const (
 	longestBackoff = 5 * time.Minute
 	upkeep         = time.Minute // between calls of Store.Advance, which destroys roots that are due
-	roundSize      = 100         // subjects in one advance
+	roundSize      = 100         // subjects in one advance, at most
+	roundTime      = 5 * time.Second
 )
 
 // Run is a worker: it takes up what is requested, here or in other processes, and what
@@ -76,10 +76,15 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		e.retries.prune(func(s keystore.Subject) bool { return pending[s] })
 	}
 	slices.SortFunc(due, func(x, y keystore.Request) int { return bySubject(x.Subject, y.Subject) })
-	b := &batch{e: e, results: map[keystore.Subject]Result{}}
+	b := &batch{e: e, limit: roundTime, results: map[keystore.Subject]Result{}}
 	b.run(ctx, due)
 	for _, q := range due {
-		s, r := q.Subject, b.results[q.Subject]
+		s := q.Subject
+		r, tried := b.results[s]
+		if !tried {
+			full = true // there are more: slow ones, so what was ready went first
+			continue
+		}
 		if ctx.Err() != nil && r.Err != nil {
 			continue // interrupted, not failed
 		}
@@ -99,71 +104,4 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		return 0, nil
 	}
 	return min(e.o.Interval, e.retries.next(time.Now())), nil
-}
-
-// retries remember when what failed is tried again. They are hints, not state: a new
-// process tries at once.
-type retries struct {
-	mu sync.Mutex
-	m  map[keystore.Subject]retry
-}
-
-type retry struct {
-	at    time.Time
-	pause time.Duration
-}
-
-func (r *retries) due(s keystore.Subject, now time.Time) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !now.Before(r.m[s].at)
-}
-
-func (r *retries) failed(s keystore.Subject, now time.Time, first time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.m == nil {
-		r.m = map[keystore.Subject]retry{}
-	}
-	pause := min(max(first, 2*r.m[s].pause), longestBackoff)
-	r.m[s] = retry{now.Add(pause), pause}
-}
-
-// later puts off what another worker has, without counting a failure.
-func (r *retries) later(s keystore.Subject, now time.Time, pause time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.m == nil {
-		r.m = map[keystore.Subject]retry{}
-	}
-	r.m[s] = retry{now.Add(pause), r.m[s].pause}
-}
-
-// clear forgets the failures of a subject.
-func (r *retries) clear(s keystore.Subject) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.m, s)
-}
-
-// prune forgets those that are not pending any more.
-func (r *retries) prune(pending func(keystore.Subject) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for s := range r.m {
-		if !pending(s) {
-			delete(r.m, s)
-		}
-	}
-}
-
-// next returns how long it is until the earliest retry.
-func (r *retries) next(now time.Time) time.Duration {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	next := longestBackoff
-	for _, t := range r.m {
-		next = min(next, t.at.Sub(now))
-	}
-	return max(next, 0)
 }
