@@ -282,7 +282,7 @@ func (s *Store) rekey(ctx context.Context, e *epochRecord, p *page, target tink.
 			if err != nil || w.Key == nil {
 				return err
 			}
-			if last = append(last, w); len(last)+b.moved >= moveBudget {
+			if last = append(last, w); len(last)+b.moved >= s.moveBudget {
 				// Too many for one commit: moves may go first, the page goes last.
 				b.add(append(last, Write{Op: Guard, Key: pageKey(p.number), If: p.rev}), len(last))
 				last = nil

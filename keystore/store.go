@@ -54,8 +54,9 @@ type Store struct {
 	reveals   map[Subject]int     // contexts of receivers that have not ended
 	revealed  chan struct{}       // closed and renewed when one ends
 
-	advancing chan struct{} // holds one token: who takes it may advance
-	closed    atomic.Bool
+	advancing  chan struct{} // holds one token: who takes it may advance
+	moveBudget int           // the constant, but in tests
+	closed     atomic.Bool
 }
 
 // StoreInfo is what is fixed about a keystore.
@@ -75,7 +76,7 @@ func newStore(b Backend, r RootStore, o *Options) *Store {
 	}
 	s := &Store{backend: b, readOnly: o.ReadOnly, clock: o.Clock, log: o.Logger,
 		rootAEADs: map[RootID]tink.AEAD{}, flights: map[Subject]*flight{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
-		advancing: make(chan struct{}, 1)}
+		advancing: make(chan struct{}, 1), moveBudget: moveBudget}
 	s.roots.Store(&r)
 	if s.clock == nil {
 		s.clock = time.Now

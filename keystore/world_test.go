@@ -91,12 +91,18 @@ type world struct {
 }
 
 func newWorld(t require.TestingT, m medium, roots keystore.RootStore, grace time.Duration, shards int) *world {
+	w := prepareWorld(t, m, roots, grace)
+	require.NoError(t, keystore.Create(w.ctx, w.backend, w.roots, &keystore.CreateOptions{Grace: grace, Shards: shards}))
+	w.open()
+	return w
+}
+
+// prepareWorld makes all of a world but the keystore.
+func prepareWorld(t require.TestingT, m medium, roots keystore.RootStore, grace time.Duration) *world {
 	w := &world{t: t, ctx: context.Background(), now: time.Now().Truncate(time.Second), grace: grace, medium: m, real: roots,
 		attacker: oracle.NewAttacker(), plant: func(b keystore.Backend) keystore.Backend { return b }}
 	w.roots = &hookedRoots{inner: roots, call: passOn, learn: w.attacker.Root}
 	w.attach()
-	require.NoError(t, keystore.Create(w.ctx, w.backend, w.roots, &keystore.CreateOptions{Grace: grace, Shards: shards}))
-	w.open()
 	return w
 }
 
