@@ -107,6 +107,7 @@ func (p *plan) own(row reflect.Value) {
 
 // load fills the scratch's slots with the row's personal fields, for sealing or opening.
 func (p *plan) load(sc *scratch, row reflect.Value, seal bool) (*field, error) {
+	sc.general = true
 	sc.plain = sc.plain[:0]
 	inClear := slotStored
 	if seal {

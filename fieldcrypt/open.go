@@ -38,6 +38,12 @@ func (c *Codec[T]) openRows(ctx context.Context, sc *scratch, rows []*T, used []
 	}
 	err = c.withKeys(ctx, sc, false, func(i int, keys keystore.Keys) bool {
 		row := reflect.ValueOf(rows[i]).Elem()
+		if c.openUsual(sc, row, keys) {
+			if used != nil {
+				used[i] = keys
+			}
+			return true
+		}
 		status, f, id, err := c.open(sc, row, keys)
 		if !keys.Fresh() {
 			return false

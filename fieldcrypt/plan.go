@@ -16,6 +16,7 @@ type plan struct {
 	idKind    reflect.Kind // of the subject's id, if it needs no NewSubject; else Invalid
 	keyAt     []int        // nil: rows have no key
 	statusAt  []int        // nil: there is no Status
+	direct    bool         // usual.go can do it
 	inText    bool         // some string holds its envelope in place
 	inBytes   bool         // so do some bytes
 	pointers  [][]int      // pointers to structs that hold personal fields, outer ones first
@@ -68,6 +69,7 @@ func readPlan(t *table, row reflect.Type) (*plan, error) {
 	if len(w.mistakes) > 0 {
 		return nil, fmt.Errorf("%w: tags of %s:\n%w", keystore.ErrInvalid, row, errors.Join(w.mistakes...))
 	}
+	w.direct = w.isDirect()
 	return w.plan, nil
 }
 
@@ -227,6 +229,16 @@ func (w *walker) finish() {
 	if w.inPlace() && w.statuses == 0 && !w.strict {
 		w.mistake(w.row.Name(), "strings and bytes that are withheld read as empty, and only a field of type fieldcrypt.Status tells them from those that are: add one, or set Options.Strict")
 	}
+}
+
+// isDirect tells whether all that is written to stands in place and directly in the struct.
+func (p *plan) isDirect() bool {
+	for _, f := range p.fields {
+		if f.kind == kindPrivate || len(f.path) != 1 {
+			return false
+		}
+	}
+	return len(p.statusAt) <= 1
 }
 
 // kindOf tells how a Go type holds a personal value.

@@ -217,6 +217,7 @@ func (b *BoundRows) do(ctx context.Context, op string, rows [][]Cell,
 	t := b.t
 	sc := t.borrow()
 	defer t.giveBack(sc)
+	sc.general = true
 	var bad []*RowError
 	sc.todo, sc.subjects = sc.todo[:0], sc.subjects[:0]
 	keys := make([]string, len(rows))

@@ -102,6 +102,9 @@ func (c *Codec[T]) sealRows(ctx context.Context, sc *scratch, rows []*T, partial
 	}
 	err = c.withKeys(ctx, sc, true, func(i int, keys keystore.Keys) bool {
 		row := reflect.ValueOf(rows[i]).Elem()
+		if partial == nil && c.sealUsual(sc, row, keys) {
+			return true
+		}
 		f, id, err := c.seal(sc, row, keys, partial != nil)
 		if !keys.Fresh() {
 			return false

@@ -150,14 +150,16 @@ const (
 
 // scratch holds what one call needs for a row and is used again for the next.
 type scratch struct {
-	slots  []slot
-	prime  []prime
-	aad    []byte
-	bin    []byte // envelopes
-	text   []byte // texts of envelopes
-	plain  []byte // plaintexts; wiped after use
-	nonces []byte
-	id     []byte
+	general bool // slots were used
+	spans   []span
+	slots   []slot
+	prime   []prime
+	aad     []byte
+	bin     []byte // envelopes
+	text    []byte // texts of envelopes
+	plain   []byte // plaintexts; wiped after use
+	nonces  []byte
+	id      []byte
 
 	todo     []int              // the rows of the call that are to be done
 	subjects []keystore.Subject // theirs
@@ -184,7 +186,10 @@ func (t *table) borrow() *scratch {
 }
 
 func (t *table) giveBack(sc *scratch) {
-	clear(sc.slots)
+	if sc.general {
+		clear(sc.slots)
+		sc.general = false
+	}
 	clear(sc.prime)
 	clear(sc.plain[:cap(sc.plain)])
 	clear(sc.found)
