@@ -187,6 +187,9 @@ func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []
 		return err
 	}
 	raised := counter
+	if int(plan.number) < len(s.floor) {
+		raised = max(counter, s.floor[plan.number])
+	}
 	for i, m := range list {
 		errs[m.at] = nil
 		r := &ring{subject: m.subject, shard: m.shard}

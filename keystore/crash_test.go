@@ -228,7 +228,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 // recovered, and does the operation again.
 func (s *scene) recover(op *operation) {
 	var err error
-	s.store, err = keystore.Open(s.ctx, s.backend, s.roots, &keystore.Options{ReadOnly: true, Clock: s.options().Clock})
+	s.store, err = keystore.Open(s.ctx, s.backend, s.roots, s.readOnly())
 	require.NoError(s.t, err)
 	s.sync(op.loses(s))
 	s.check()
@@ -310,7 +310,8 @@ func TestCrashInRestore(t *testing.T) {
 			err = erase(s, nil, s.ann, s.fay)
 			require.Equal(tag, unadvanced, s.die())
 			require.Equal(tag, unadvanced, err != nil)
-			s.open()
+			s.store, err = keystore.Open(s.ctx, s.backend, s.roots, s.readOnly()) // nothing is recovered
+			require.NoError(tag, err)
 			s.sync(only(s.ann, s.fay))
 			require.NoError(tag, s.store.Close())
 			s.feed()
@@ -321,6 +322,13 @@ func TestCrashInRestore(t *testing.T) {
 			died := s.die()
 			if died {
 				crashes++
+				if store, err := keystore.Open(s.ctx, s.backend, s.roots, s.readOnly()); err != nil {
+					require.ErrorIs(tag, err, keystore.ErrBehind)
+				} else {
+					s.store = store
+					s.sync(nil)
+					s.check()
+				}
 				report, err = keystore.Restore(s.ctx, s.backend, s.roots, s.options())
 			}
 			require.NoError(tag, err)

@@ -30,9 +30,6 @@ func Restore(ctx context.Context, b Backend, roots RootStore, o *Options) (Resto
 	if err := s.check(true); err != nil {
 		return report, err
 	}
-	if err := s.raiseCounters(ctx, c.Anchor.Counters); err != nil {
-		return report, err
-	}
 	// An advance that had begun in the copy is finished first. Its successor may have
 	// lived on in the time line that is given up; the next advance supersedes it.
 	if e.intent != nil {
@@ -48,6 +45,10 @@ func Restore(ctx context.Context, b Backend, roots RootStore, o *Options) (Resto
 		}
 		tombs[t.Subject] = append(tombs[t.Subject], t)
 	}
+	// Each page's change counter goes past that of the lost keystore together with what is
+	// replayed in it, not before: a counter that is behind its anchor is what keeps a copy
+	// that was half restored from opening.
+	s.floor = c.Anchor.Counters
 	replayed := map[Subject]bool{}
 	errs, err := s.change(ctx, subjects, func(r *ring) outcome {
 		o := r.replay(tombs[r.subject], s.now())
@@ -56,6 +57,9 @@ func Restore(ctx context.Context, b Backend, roots RootStore, o *Options) (Resto
 	}, nil)
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return report, fmt.Errorf("replay the erasures since the copy was made: %w", err)
+	}
+	if err := s.raiseCounters(ctx, c.Anchor.Counters); err != nil {
+		return report, err
 	}
 	if err := s.advance(ctx, true); err != nil {
 		return report, err

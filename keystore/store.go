@@ -56,6 +56,7 @@ type Store struct {
 
 	advancing  chan struct{} // holds one token: who takes it may advance
 	moveBudget int           // the constant, but in tests
+	floor      []uint64      // in a restore: by page, the number that no new event may reuse
 	closed     atomic.Bool
 }
 

@@ -116,6 +116,12 @@ func (w *world) options() *keystore.Options {
 	return &keystore.Options{Clock: func() time.Time { return w.now }}
 }
 
+func (w *world) readOnly() *keystore.Options {
+	o := w.options()
+	o.ReadOnly = true
+	return o
+}
+
 func (w *world) open() {
 	var err error
 	w.store, err = keystore.Open(w.ctx, w.plant(w.backend), w.roots, w.options())
