@@ -34,12 +34,15 @@ func newAEAD(key *Secret) (tink.AEAD, error) {
 	return aesgcm.NewAEAD(k)
 }
 
-func newDataAEAD(key *Secret) (cipher.AEAD, error) {
+func newDataAEAD(key *Secret) cipher.AEAD {
 	b, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
+	if err == nil {
+		var a cipher.AEAD
+		if a, err = cipher.NewGCM(b); err == nil {
+			return a
+		}
 	}
-	return cipher.NewGCM(b)
+	panic(err) // the length of the key is right
 }
 
 func newSecret() (s Secret) {

@@ -65,9 +65,7 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	}, func(r *ring, st stamp) {
 		// What was just read or made need not be read again. A ring that was changed is
 		// not taken: its shard's stamp has moved on.
-		if e, err := newEntry(r, uint64(st)); err == nil {
-			made[r.subject] = e
-		}
+		made[r.subject] = newEntry(r, uint64(st))
 	})
 	if err != nil {
 		return dst[:start], err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -35,10 +36,26 @@ var plain special // never written
 type dataKey struct {
 	id      uint32
 	purpose string
-	aead    cipher.AEAD
+	*lazyAEAD
 }
 
-func newEntry(r *ring, stamp uint64) (*entry, error) {
+// lazyAEAD makes a key's cipher when it is first used: most of a batch that is created
+// or of a ring that was rotated never is.
+type lazyAEAD struct {
+	once sync.Once
+	key  Secret
+	aead cipher.AEAD
+}
+
+func (l *lazyAEAD) cipher() cipher.AEAD {
+	l.once.Do(func() {
+		l.aead = newDataAEAD(&l.key)
+		l.key = Secret{}
+	})
+	return l.aead
+}
+
+func newEntry(r *ring, stamp uint64) *entry {
 	e := &entry{shard: r.shard, state: r.state, stamp: stamp, special: &plain}
 	if r.state != StateActive || len(r.dropped)+len(r.gone) > 0 {
 		e.special = &special{kept: r.kept, listed: r.purposes, dropped: r.dropped, gone: r.gone}
@@ -50,13 +67,9 @@ func newEntry(r *ring, stamp uint64) (*entry, error) {
 	}
 	for i := range r.keys {
 		k := &r.keys[i]
-		a, err := newDataAEAD(&k.key)
-		if err != nil {
-			return nil, err
-		}
-		e.keys[i] = dataKey{id: k.id, purpose: k.purpose, aead: a}
+		e.keys[i] = dataKey{id: k.id, purpose: k.purpose, lazyAEAD: &lazyAEAD{key: k.key}}
 	}
-	return e, nil
+	return e
 }
 
 func (e *entry) withdrawn(purpose string) bool {
@@ -142,7 +155,7 @@ func (k Keys) Primary(purpose string) (id uint32, key cipher.AEAD, err error) {
 	}
 	for i := len(k.e.keys) - 1; i >= 0; i-- {
 		if d := &k.e.keys[i]; d.purpose == purpose {
-			return d.id, d.aead, nil
+			return d.id, d.cipher(), nil
 		}
 	}
 	if k.e.withdrawn(purpose) {
@@ -165,7 +178,7 @@ func (k Keys) Key(id uint32) (purpose string, key cipher.AEAD, err error) {
 					return "", nil, err
 				}
 			}
-			return d.purpose, d.aead, nil
+			return d.purpose, d.cipher(), nil
 		}
 	}
 	cause := ErrUnknownKey
@@ -388,9 +401,7 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 			case err != nil:
 				return err
 			default:
-				if found[i], err = newEntry(r, stamps[n]); err != nil {
-					return err
-				}
+				found[i] = newEntry(r, stamps[n])
 			}
 		}
 		if len(again) == 0 {

@@ -20,10 +20,7 @@ const (
 // customer/42. The kind keeps integer ids of different tables apart. A Subject is
 // comparable, canonical by construction, and not secret: use surrogate ids, not
 // names or addresses. The zero Subject names nobody and is refused everywhere.
-type Subject struct {
-	text  string
-	slash int
-}
+type Subject struct{ text string }
 
 // NewSubject makes a subject from a kind and an id. Integers become decimal,
 // [16]byte arrays are UUIDs in lower case, an [encoding.TextMarshaler] speaks for
@@ -85,7 +82,7 @@ func newSubject(kind, id, text string, opts []SubjectOption) (Subject, error) {
 	case !rules.at && strings.Contains(id, "@"):
 		return bad("the id has an @; ids are not secret, so use a surrogate id, or allow it explicitly")
 	}
-	return Subject{text: text, slash: len(kind)}, nil
+	return Subject{text}, nil
 }
 
 // CheckKind tells whether kind can be the kind of a subject: 1 to 63 letters,
@@ -106,14 +103,15 @@ func CheckKind(kind string) error {
 }
 
 // Kind returns the part before the slash.
-func (s Subject) Kind() string { return s.text[:s.slash] }
+func (s Subject) Kind() string {
+	kind, _, _ := strings.Cut(s.text, "/")
+	return kind
+}
 
 // ID returns the canonical text of the id.
 func (s Subject) ID() string {
-	if s.text == "" {
-		return ""
-	}
-	return s.text[s.slash+1:]
+	_, id, _ := strings.Cut(s.text, "/")
+	return id
 }
 
 // String returns kind/id.
