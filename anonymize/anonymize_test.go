@@ -286,8 +286,11 @@ func TestCancelUntilTheFirstRowIsBlanked(t *testing.T) {
 	require.Error(t, err)
 	require.ErrorIs(t, p.eraser.Cancel(ctx, subj(t, "customer/2")), keystore.ErrState)
 	p.customers.fail = nil
+	p.heard()
+	p.listen("late", nil)
 	_, err = p.eraser.Anonymize(ctx, subj(t, "customer/2"))
 	require.NoError(t, err)
+	require.Empty(t, p.heard(), "who connects when rows may be blank already has missed it")
 }
 
 // After a Cancel the receivers' acknowledgements count for nothing.
@@ -389,4 +392,28 @@ func TestGoneContext(t *testing.T) {
 	require.NoError(t, p.eraser.Retire(context.Background(), "customer", "last words"))
 	_, err = p.eraser.Anonymize(background(t), subj(t, "customer/1"))
 	require.NoError(t, err)
+}
+
+func TestManyAreAFewAdvances(t *testing.T) {
+	ctx := background(t)
+	p := newData(t).bare(t, nil)
+	var all []keystore.Subject
+	for id := range 1001 {
+		s, err := keystore.NewSubject("customer", id+1)
+		require.NoError(t, err)
+		all = append(all, s)
+	}
+	_, err := p.keys.Ensure(ctx, nil, []string{""}, all...)
+	require.NoError(t, err)
+	before, err := p.keys.Health(ctx)
+	require.NoError(t, err)
+	results, err := p.eraser.Anonymize(ctx, all...)
+	require.NoError(t, err)
+	for i, r := range results {
+		require.Equal(t, all[i], r.Subject)
+		require.Equal(t, "erased", r.State)
+	}
+	after, err := p.keys.Health(ctx)
+	require.NoError(t, err)
+	require.Equal(t, before.Epoch+2, after.Epoch)
 }

@@ -10,8 +10,11 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
+// perAdvance bounds the subjects that are claimed at a time and go in one advance.
+const perAdvance = 1000
+
 // batch is one pass over some subjects. Each is prepared by itself, receivers and
-// blanking; then the keys of all that are ready go in one advance.
+// blanking; then the keys of all that are ready go in one advance (of many, in a few).
 type batch struct {
 	e       *Eraser
 	wait    bool          // for other workers, instead of leaving their subjects to them
@@ -79,11 +82,7 @@ func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []k
 // run takes pending subjects, sorted, through all steps. Those that it did not come to
 // have no result.
 func (b *batch) run(ctx context.Context, pending []keystore.Request) {
-	defer func() {
-		for _, f := range b.flights {
-			f.land(b.results[f.subject].Err != nil)
-		}
-	}()
+	defer b.free() // also if the keystore or an iterator of ours panics
 	var broken error
 	start := time.Now()
 	for _, r := range pending {
@@ -103,6 +102,9 @@ func (b *batch) run(ctx context.Context, pending []keystore.Request) {
 			if fatal(err) {
 				broken = err
 			}
+		}
+		if len(b.ready) >= perAdvance {
+			b.destroy(ctx)
 		}
 	}
 	b.destroy(ctx)
@@ -223,24 +225,36 @@ func (b *batch) stopped(ctx context.Context, s keystore.Subject, err error) Resu
 	return failed(s, state, err)
 }
 
-// destroy destroys the keys of all that are ready.
+// destroy destroys the keys of all that are ready, and frees their subjects.
 func (b *batch) destroy(ctx context.Context) {
-	if len(b.ready) == 0 {
-		return
-	}
 	for _, f := range b.flights {
 		f.settle() // a claim that is renewed now would only be in the way
 	}
-	subjects := make([]keystore.Subject, len(b.ready))
-	for i, r := range b.ready {
+	for rs := range slices.Chunk(b.ready, perAdvance) {
+		b.erase(ctx, rs)
+	}
+	b.ready = nil
+	b.free()
+}
+
+func (b *batch) free() {
+	for _, f := range b.flights {
+		f.land(b.results[f.subject].Err != nil)
+	}
+	b.flights = nil
+}
+
+func (b *batch) erase(ctx context.Context, rs []keystore.Request) {
+	subjects := make([]keystore.Subject, len(rs))
+	for i, r := range rs {
 		subjects[i] = r.Subject
 	}
-	done, err := b.e.keys.Erase(ctx, b.ready...)
+	done, err := b.e.keys.Erase(ctx, rs...)
 	var sts []keystore.Status
 	if err == nil {
 		sts, err = b.e.keys.Status(ctx, subjects...)
 	}
-	for i, r := range b.ready {
+	for i, r := range rs {
 		switch {
 		case err != nil:
 			b.results[r.Subject] = b.stopped(ctx, r.Subject, err)

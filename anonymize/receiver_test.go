@@ -202,6 +202,7 @@ func TestSlowReceiverTimesOut(t *testing.T) {
 	})
 	results, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NoError(t, ctx.Err(), "it is the receiver whose time is up")
 	require.Equal(t, "erasing", results[0].State)
 }
 
