@@ -1,0 +1,61 @@
+// Package readme follows the README as a newcomer would.
+package readme
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// block returns the first fenced block of a language behind a heading or sentence.
+func block(t *testing.T, text, behind, fence string) string {
+	t.Helper()
+	_, text, ok := strings.Cut(text, behind)
+	require.True(t, ok, "the README says %q", behind)
+	_, text, ok = strings.Cut(text, "```"+fence+"\n")
+	require.True(t, ok, "a block follows %q", behind)
+	code, _, ok := strings.Cut(text, "```\n")
+	require.True(t, ok)
+	return code
+}
+
+// run runs a command and returns its standard output.
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, "%s %s: %s", name, strings.Join(args, " "), stderr.String())
+	return string(out)
+}
+
+func TestFiveMinutes(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	raw, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	text := string(raw)
+
+	// A program of its own, within the module so that nothing has to be fetched.
+	program, err := os.MkdirTemp(".", "program-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(program) })
+	require.NoError(t, os.WriteFile(filepath.Join(program, "main.go"), []byte(block(t, text, "## Five minutes", "go")), 0o600))
+	work := t.TempDir()
+	run(t, ".", "go", "build", "-o", filepath.Join(work, "app"), "./"+program)
+	run(t, root, "go", "build", "-o", filepath.Join(work, "oubli"), "./cmd/oubli")
+
+	for line := range strings.Lines(block(t, text, "## Five minutes", "sh")) {
+		words := strings.Fields(line)
+		require.Equal(t, "oubli", words[0])
+		run(t, work, filepath.Join(work, "oubli"), words[1:]...)
+	}
+	require.Equal(t, block(t, text, "It prints:", ""), run(t, work, filepath.Join(work, "app")))
+	run(t, work, filepath.Join(work, "oubli"), "verify")
+}
