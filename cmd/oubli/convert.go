@@ -21,7 +21,7 @@ import (
 // A batch ends with whichever comes first. It is one round trip to the keystore.
 const (
 	batchRows  = 1000
-	batchBytes = 4 << 20
+	batchBytes = 1 << 20
 )
 
 // conversion is one run of seal or open.

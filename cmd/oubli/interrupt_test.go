@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// An interrupt while sealing leaves neither a half-done file nor a temporary one, also
+// while the program waits for its input.
+func interruptLeavesNothing(t *testing.T, program string) {
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			p := newPeople(t, program, 1, 0)
+			require.NoError(t, os.WriteFile(filepath.Join(p.dir, "oubli.yaml"),
+				[]byte("tables: {people: {subject: customer=id, personal: [name]}}"), 0o600))
+			c := p.command("seal", "people", "-", "-o", "out.csv")
+			in, err := c.StdinPipe()
+			require.NoError(t, err)
+			var words bytes.Buffer
+			c.Stderr = &words
+			require.NoError(t, c.Start())
+			_, err = io.WriteString(in, "id,name\n1,Anna\n")
+			require.NoError(t, err)
+			temp := filepath.Join(p.dir, ".out.csv.oubli-*")
+			require.Eventually(t, func() bool {
+				found, _ := filepath.Glob(temp)
+				return len(found) == 1
+			}, 10*time.Second, 5*time.Millisecond)
+			require.NoError(t, c.Process.Signal(sig))
+			var exit *exec.ExitError
+			require.ErrorAs(t, c.Wait(), &exit)
+			require.Equal(t, exitFailed, exit.ExitCode())
+			require.Equal(t, "oubli: error: interrupted\n", words.String())
+			found, err := filepath.Glob(temp)
+			require.NoError(t, err)
+			require.Empty(t, found)
+			require.NoFileExists(t, filepath.Join(p.dir, "out.csv"))
+		})
+	}
+}
