@@ -45,18 +45,19 @@ func (s *Store) advance(ctx context.Context, force bool) error {
 			return err
 		}
 		more, err := s.advanceOnce(ctx, force)
-		if errors.Is(err, ErrConflict) {
-			continue // another advancer won: see how far it has come
+		if err == nil {
+			if force = false; !more {
+				if err = s.destroyDue(ctx); err == nil {
+					return nil
+				}
+			}
 		}
-		if err != nil {
+		// Another advancer may have won, or have come between the record and the pages:
+		// see how far it has come.
+		if err != nil && !errors.Is(err, ErrConflict) {
 			return fmt.Errorf("advance: %w", err)
 		}
-		if !more {
-			break
-		}
-		force = false
 	}
-	return s.destroyDue(ctx)
 }
 
 // advanceOnce finishes the advance under way, or begins one and finishes it. more tells
@@ -120,6 +121,14 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 	before, err := s.rootStore().Load(ctx)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(e.roots) > maxSuperseded {
+		if err := s.destroyDue(ctx); err != nil {
+			return nil, nil, err
+		}
+		if before, err = s.rootStore().Load(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
 	next.roots = slices.DeleteFunc(next.roots, func(r rootInfo) bool { return slices.Contains(before.Destroyed, r.id) })
 	if n := len(next.roots); n > maxSuperseded && !force {
@@ -278,7 +287,7 @@ func (s *Store) rekey(ctx context.Context, e *epochRecord, p *page, target tink.
 		shard := p.first + uint16(i)
 		from, to := s.layout.shardRange(shard)
 		err := scanAll(ctx, s.backend, from, to, func(rec Record) error {
-			w, err := s.move(p, shard, rec)
+			w, err := s.move(ctx, p, shard, rec)
 			if err != nil || w.Key == nil {
 				return err
 			}
@@ -307,7 +316,7 @@ func (s *Store) rekey(ctx context.Context, e *epochRecord, p *page, target tink.
 
 // move wraps a ring again under the newest generation of its shard. The zero Write says
 // that it is there already.
-func (s *Store) move(p *page, shard uint16, rec Record) (w Write, err error) {
+func (s *Store) move(ctx context.Context, p *page, shard uint16, rec Record) (w Write, err error) {
 	_, sub, ok := splitRingKey(rec.Key)
 	if !ok {
 		return w, fmt.Errorf("%w: a record among the rings of shard %d has a key that names nobody", ErrTampered, shard)
@@ -325,6 +334,14 @@ func (s *Store) move(p *page, shard uint16, rec Record) (w Write, err error) {
 		return w, err
 	}
 	if !ok {
+		// Another advancer may be far ahead, and this page a memory.
+		recs, err := s.backend.Get(ctx, [][]byte{pageKey(p.number)})
+		if err != nil {
+			return w, err
+		}
+		if recs[0].Rev != p.rev {
+			return w, fmt.Errorf("%w: page %d has moved on", ErrConflict, p.number)
+		}
 		return w, fmt.Errorf("%w: the ring of %s is under generation %d of shard %d, which its page does not hold", ErrTampered, sub, h.gen, shard)
 	}
 	plain, err := h.unwrap(s.id, sub, shard, old)
@@ -449,6 +466,9 @@ func (s *Store) opensWithout(ctx context.Context, e *epochRecord) error {
 					return fmt.Errorf("%w: a record among the rings of shard %d has a key that names nobody", ErrTampered, shard)
 				}
 				_, err := s.decodeRing(ctx, sub, shard, rec)
+				if errors.Is(err, errStaleGeneration) { // it may have moved since it was scanned
+					_, err = s.readRing(ctx, sub)
+				}
 				return err
 			})
 			if err != nil {
