@@ -22,6 +22,9 @@ type scene struct {
 	ann, bob, carl, dora, eve, fay *person // active, active, restricted to tax, erasing, erased, unknown
 
 	crash *crasher // armed, nil if none
+
+	first      keystore.Backend // of two processes
+	firstRoots keystore.RootStore
 }
 
 func newScene(t require.TestingT, grace time.Duration) *scene {
@@ -38,6 +41,19 @@ func newScene(t require.TestingT, grace time.Duration) *scene {
 	_, err = s.store.RequestErasure(s.ctx, keystore.Request{Subject: s.dora.sub})
 	require.NoError(t, err)
 	return s
+}
+
+// destroyOnly erases people without the advance that must follow.
+func (s *scene) destroyOnly(people ...*person) {
+	s.roots.call = func(name string, do func() error) error {
+		if name == "Add" {
+			return keystore.ErrUnavailable
+		}
+		return do()
+	}
+	require.ErrorIs(s.t, erase(s, nil, people...), keystore.ErrUnavailable)
+	s.roots.call = passOn
+	s.sync(only(people...))
 }
 
 // only allows the loss of the keys of some.
@@ -123,18 +139,7 @@ func operations() []operation {
 			again: keystore.ErrState, after: is(func(s *scene) *person { return s.eve }, keystore.StateActive)},
 		{name: "cancel", run: func(s *scene) error { return s.store.Cancel(s.ctx, s.dora.sub) },
 			again: keystore.ErrState, after: is(func(s *scene) *person { return s.dora }, keystore.StateActive)},
-		{name: "advance", prepare: func(s *scene) {
-			s.roots.call = func(name string, do func() error) error {
-				if name == "Add" {
-					return keystore.ErrUnavailable
-				}
-				return do()
-			}
-			_, err := s.store.Erase(s.ctx, keystore.Request{Subject: s.ann.sub}, keystore.Request{Subject: s.bob.sub})
-			require.ErrorIs(s.t, err, keystore.ErrUnavailable)
-			s.roots.call = passOn
-			s.sync(only(s.ann, s.bob))
-		}, run: func(s *scene) error { return s.store.Advance(s.ctx) },
+		{name: "advance", prepare: func(s *scene) { s.destroyOnly(s.ann, s.bob) }, run: func(s *scene) error { return s.store.Advance(s.ctx) },
 			after: func(s *scene) (bool, error) { h, err := s.store.Health(s.ctx); return h.Unadvanced == 0, err }},
 		{name: "destroy due roots", prepare: func(s *scene) {
 			require.NoError(s.t, erase(s, nil, s.ann, s.bob))

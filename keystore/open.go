@@ -17,14 +17,8 @@ import (
 // that can be read from opening; Health shows it.
 func Open(ctx context.Context, b Backend, roots RootStore, o *Options) (*Store, error) {
 	s := newStore(b, roots, o)
-	e, c, err := s.attach(ctx)
+	e, c, err := s.attach(ctx, s.checkPlace, s.checkAnchor)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.checkPlace(e); err != nil {
-		return nil, err
-	}
-	if err := s.checkAnchor(ctx, e, c.Anchor); err != nil {
 		return nil, err
 	}
 	if s.readOnly {
@@ -43,17 +37,39 @@ func Open(ctx context.Context, b Backend, roots RootStore, o *Options) (*Store, 
 	return s, nil
 }
 
-// attach reads the record and the roots, and checks that they belong together.
-func (s *Store) attach(ctx context.Context) (*epochRecord, RootContents, error) {
-	fail := func(err error) (*epochRecord, RootContents, error) { return nil, RootContents{}, err }
+// attach reads the record and the roots, and checks that they belong together. Another
+// process may advance between the two; what then seems wrong is looked at again.
+func (s *Store) attach(ctx context.Context, checks ...func(context.Context, *epochRecord, RootContents) error) (e *epochRecord, c RootContents, err error) {
+	for range staleTries {
+		if e, c, err = s.attachOnce(ctx); e == nil {
+			return nil, c, err
+		}
+		for _, check := range checks {
+			if err == nil {
+				err = check(ctx, e, c)
+			}
+		}
+		if !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrBehind) {
+			break
+		}
+		if now, _, err := readEpoch(ctx, s.backend); err != nil || now.rev == e.rev {
+			break
+		}
+	}
+	return e, c, err
+}
+
+// attachOnce returns the record with any error that is about what it says.
+func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, error) {
 	e, check, err := readEpoch(ctx, s.backend)
 	if err != nil {
-		return fail(err)
+		return nil, RootContents{}, err
 	}
+	fail := func(err error) (*epochRecord, RootContents, error) { return e, RootContents{}, err }
 	s.configure(e)
 	c, err := s.rootStore().Load(ctx)
 	if err != nil {
-		return fail(err)
+		return nil, RootContents{}, err
 	}
 	where := s.rootStore().Place().URL
 	if c.Store != e.store {
@@ -85,7 +101,7 @@ func (s *Store) attach(ctx context.Context) (*epochRecord, RootContents, error) 
 
 // checkPlace refuses a root store at another place than the keystore recorded: whoever
 // destroys roots must reach every copy of them.
-func (s *Store) checkPlace(e *epochRecord) error {
+func (s *Store) checkPlace(_ context.Context, e *epochRecord, _ RootContents) error {
 	here := s.rootStore().Place()
 	if here.Host != e.place.Host {
 		return fmt.Errorf("%w: the root belongs to host %s, and this is %s; after a move on purpose, run oubli root move here", ErrMismatch, e.place.Host, here.Host)
@@ -97,7 +113,8 @@ func (s *Store) checkPlace(e *epochRecord) error {
 }
 
 // checkAnchor notices a keystore that came back from a backup.
-func (s *Store) checkAnchor(ctx context.Context, e *epochRecord, a Anchor) error {
+func (s *Store) checkAnchor(ctx context.Context, e *epochRecord, roots RootContents) error {
+	a := roots.Anchor
 	behind := e.epoch < a.Epoch
 	counters, err := s.counters(ctx)
 	if err != nil {
@@ -146,11 +163,7 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 // were moved to another host or path, on purpose.
 func AdoptRoots(ctx context.Context, b Backend, roots RootStore) error {
 	s := newStore(b, roots, nil)
-	e, c, err := s.attach(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.checkAnchor(ctx, e, c.Anchor); err != nil {
+	if _, _, err := s.attach(ctx, s.checkAnchor); err != nil {
 		return err
 	}
 	return s.recordPlace(ctx, roots.Place())

@@ -132,15 +132,22 @@ func (s *Store) check(write bool) error {
 
 // record reads and authenticates the epoch record.
 func (s *Store) record(ctx context.Context) (*epochRecord, error) {
-	e, check, err := readEpoch(ctx, s.backend)
-	if err != nil {
-		return nil, err
+	var last Rev
+	for {
+		e, check, err := readEpoch(ctx, s.backend)
+		if err != nil {
+			return nil, err
+		}
+		root, err := s.rootAEAD(ctx, e.current)
+		if errors.Is(err, ErrMismatch) && e.rev != last {
+			last = e.rev // another process may have advanced, and destroyed it, meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return e, check(root)
 	}
-	root, err := s.rootAEAD(ctx, e.current)
-	if err != nil {
-		return nil, err
-	}
-	return e, check(root)
 }
 
 func readEpoch(ctx context.Context, b Backend) (e *epochRecord, check func(tink.AEAD) error, err error) {
@@ -204,6 +211,15 @@ func (s *Store) openPage(ctx context.Context, number uint8, rec Record) (*page, 
 		return nil, err
 	}
 	root, err := s.rootAEAD(ctx, h.root)
+	if errors.Is(err, ErrMismatch) { // another process may have advanced, and destroyed it, meanwhile
+		recs, err := s.backend.Get(ctx, [][]byte{pageKey(number)})
+		if err != nil {
+			return nil, err
+		}
+		if recs[0].Rev != rec.Rev {
+			return nil, errStaleGeneration
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("page %d: %w", number, err)
 	}
@@ -222,11 +238,17 @@ func (s *Store) loadPage(ctx context.Context, number uint8, fresh bool) (*page, 
 	if p := s.pages[number].Load(); p != nil && !fresh {
 		return p, nil
 	}
-	recs, err := s.backend.Get(ctx, [][]byte{pageKey(number)})
-	if err != nil {
-		return nil, err
+	for try := 0; ; try++ {
+		recs, err := s.backend.Get(ctx, [][]byte{pageKey(number)})
+		if err != nil {
+			return nil, err
+		}
+		p, err := s.openPage(ctx, number, recs[0])
+		if try < staleTries && errors.Is(err, errStaleGeneration) {
+			continue
+		}
+		return p, err
 	}
-	return s.openPage(ctx, number, recs[0])
 }
 
 // decodeRing opens a ring as stored. It reads the page again when it does not hold the
@@ -255,8 +277,8 @@ func (s *Store) decodeRing(ctx context.Context, sub Subject, shard uint16, rec R
 	}
 }
 
-// errStaleGeneration: the ring was read before a re-key finished, or no page holds its
-// generation, which would be a loss. Reading both again tells which.
+// errStaleGeneration: ring or page was read before a re-key finished, or no page holds the
+// ring's generation, which would be a loss. Reading both again tells which.
 var errStaleGeneration = errors.New("the ring is under a generation that its page does not hold")
 
 // Info tells what is fixed about the keystore.
