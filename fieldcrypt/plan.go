@@ -183,7 +183,7 @@ func (w *walker) tagged(f reflect.StructField, text, name string, path []int, se
 	if len(mistakes) > 0 {
 		return
 	}
-	if err := w.add(field{Field: tag.Field, path: path, kind: kind}, kind != kindString); err != nil {
+	if err := w.add(field{Field: tag.Field, path: path, kind: kind, offset: f.Offset}, kind != kindString); err != nil {
 		w.mistake(name, "%w", err)
 		return
 	}

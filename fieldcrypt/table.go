@@ -45,6 +45,7 @@ type field struct {
 	column int   // RowCodec: not used by Codec
 	path   []int // Codec: see reflect.Value.FieldByIndex
 	kind   fieldKind
+	offset uintptr // Codec: in the struct, where path is one field
 }
 
 func newTable(store *keystore.Store, name string, o *Options) *table {
@@ -159,7 +160,6 @@ type scratch struct {
 	text    []byte // texts of envelopes
 	plain   []byte // plaintexts; wiped after use
 	nonces  []byte
-	id      []byte
 
 	todo     []int              // the rows of the call that are to be done
 	subjects []keystore.Subject // theirs
@@ -190,7 +190,11 @@ func (t *table) giveBack(sc *scratch) {
 		clear(sc.slots)
 		sc.general = false
 	}
-	clear(sc.prime)
+	for i := range sc.prime {
+		if sc.prime[i].aead != nil || sc.prime[i].err != nil {
+			sc.prime[i] = prime{}
+		}
+	}
 	clear(sc.plain[:cap(sc.plain)])
 	clear(sc.found)
 	clear(sc.keys)

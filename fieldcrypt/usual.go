@@ -4,6 +4,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"reflect"
+	"unsafe"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -13,6 +14,9 @@ import (
 // general way, which took twice as long; docs/decisions.md has the figures. Whatever is
 // not usual, errors included, makes these functions return false with nothing changed,
 // and the general way decides.
+
+// Fields are reached by their offset, which reflection gave when the tags were read:
+// the fields of a direct plan have an underlying type of string, *string or []byte.
 
 // span is a part of a buffer.
 type span struct{ from, to int }
@@ -24,13 +28,14 @@ func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 	if !p.direct || keys.State() != keystore.StateActive || !p.beginUsual(sc, row, keys) {
 		return false
 	}
-	rowAAD := len(sc.aad)
+	at, rowAAD := row.Addr().UnsafePointer(), len(sc.aad)
 	var bytes []byte // leaves with the row, so its memory is new
 	if p.inBytes {
 		n := 0
 		for i := range p.fields {
 			if f := &p.fields[i]; f.kind == kindBytes {
-				n += row.Field(f.path[0]).Len()
+				_, data, _ := inPlace(f, at)
+				n += max(0, len(data)-Overhead)
 			}
 		}
 		bytes = make([]byte, 0, n)
@@ -42,7 +47,7 @@ func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 	opened := false
 	for i := range p.fields {
 		f := &p.fields[i]
-		text, envelope := inPlace(f, row)
+		text, envelope, _ := inPlace(f, at)
 		if len(text)+len(envelope) == 0 {
 			sc.spans = append(sc.spans, absent)
 			continue
@@ -88,7 +93,7 @@ func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 	if !opened || !keys.Fresh() {
 		return false
 	}
-	p.storeUsual(sc, row, bytes, string(sc.plain))
+	p.storeUsual(sc, at, bytes, string(sc.plain))
 	if p.statusAt != nil {
 		row.Field(p.statusAt[0]).SetString(string(StatusOpen))
 	}
@@ -100,13 +105,13 @@ func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 	if !p.direct || keys.State() != keystore.StateActive || !p.beginUsual(sc, row, keys) {
 		return false
 	}
-	rowAAD := len(sc.aad)
+	at, rowAAD := row.Addr().UnsafePointer(), len(sc.aad)
 	sc.spans = sc.spans[:0]
 	nonces, nBytes := 0, 0
 	for i := range p.fields {
 		f := &p.fields[i]
-		text, data := inPlace(f, row)
-		if f.kind == kindBytes && data == nil || f.kind == kindStringPointer && row.Field(f.path[0]).IsNil() {
+		text, data, null := inPlace(f, at)
+		if null {
 			sc.spans = append(sc.spans, absent)
 			continue
 		}
@@ -132,25 +137,25 @@ func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 		bytes = make([]byte, 0, nBytes)
 	}
 	sc.text = sc.text[:0]
-	for i, at := 0, 0; i < len(p.fields); i++ {
+	for i, n := 0, 0; i < len(p.fields); i++ {
 		if sc.spans[i] == absent {
 			continue
 		}
 		f := &p.fields[i]
 		pr := &sc.prime[f.purpose]
-		text, data := inPlace(f, row)
+		text, data, _ := inPlace(f, at)
 		dst := sc.bin[:0]
 		if f.kind == kindBytes {
 			dst = bytes
 		}
 		from := len(dst)
-		dst = append(appendHeader(dst, pr.id), sc.nonces[at:at+nonceSize]...)
+		dst = append(appendHeader(dst, pr.id), sc.nonces[n:n+nonceSize]...)
 		body := len(dst)
 		dst = append(append(dst, text...), data...)
 		setAADHeader(sc.aad, dst[from:])
 		sc.aad = append(sc.aad[:rowAAD], f.suffix...)
 		dst = pr.aead.Seal(dst[:body], dst[body-nonceSize:body], dst[body:], sc.aad)
-		at += nonceSize
+		n += nonceSize
 		if f.kind == kindBytes {
 			bytes = dst
 			sc.spans[i] = span{from, len(dst)}
@@ -164,7 +169,7 @@ func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 	if !keys.Fresh() {
 		return false
 	}
-	p.storeUsual(sc, row, bytes, string(sc.text))
+	p.storeUsual(sc, at, bytes, string(sc.text))
 	return true
 }
 
@@ -178,33 +183,38 @@ func (p *plan) beginUsual(sc *scratch, row reflect.Value, keys keystore.Keys) bo
 	return true
 }
 
-// inPlace is what stands in a field of a direct plan.
-func inPlace(f *field, row reflect.Value) (text string, data []byte) {
-	switch v := row.Field(f.path[0]); f.kind {
+// inPlace is what stands in a field of a direct plan; null tells whether it is nil.
+func inPlace(f *field, row unsafe.Pointer) (text string, data []byte, null bool) {
+	switch at := unsafe.Add(row, f.offset); f.kind {
 	case kindString:
-		text = v.String()
+		return *(*string)(at), nil, false
 	case kindBytes:
-		data = v.Bytes()
+		data = *(*[]byte)(at)
+		return "", data, data == nil
 	default:
-		if !v.IsNil() {
-			text = v.Elem().String()
+		s := *(**string)(at)
+		if s == nil {
+			return "", nil, true
 		}
+		return *s, nil, false
 	}
-	return text, data
 }
 
 // storeUsual writes the spans of texts and bytes into the row.
-func (p *plan) storeUsual(sc *scratch, row reflect.Value, bytes []byte, texts string) {
+func (p *plan) storeUsual(sc *scratch, row unsafe.Pointer, bytes []byte, texts string) {
 	for i := range p.fields {
 		f, s := &p.fields[i], sc.spans[i]
 		if s == absent {
 			continue
 		}
-		v := row.Field(f.path[0])
-		if f.kind == kindBytes {
-			v.SetBytes(bytes[s.from:s.to:s.to])
-		} else {
-			setText(f, v, texts[s.from:s.to])
+		switch at := unsafe.Add(row, f.offset); f.kind {
+		case kindString:
+			*(*string)(at) = texts[s.from:s.to]
+		case kindBytes:
+			*(*[]byte)(at) = bytes[s.from:s.to:s.to]
+		default:
+			text := texts[s.from:s.to]
+			*(**string)(at) = &text
 		}
 	}
 }
