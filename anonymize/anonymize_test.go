@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/oubli/oubli/anonymize"
 	"github.com/oubli/oubli/fieldcrypt"
+	"github.com/oubli/oubli/internal/fault"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -382,6 +384,16 @@ func TestSourceThatPanicsOrFails(t *testing.T) {
 	require.Equal(t, []string{"erasing", "erased"}, []string{results[0].State, results[1].State})
 }
 
+func TestDeadKeystoreEndsTheBatch(t *testing.T) {
+	ctx := background(t)
+	p := newProcess(t, 1, 2)
+	p.listen("crm", func() error { p.backend.FailAt(1, fault.Lost); return nil })
+	results, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"), subj(t, "customer/2"))
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, results[1].Err, "not tried")
+	require.Equal(t, []string{"crm customer/1"}, p.heard())
+}
+
 func TestGoneContext(t *testing.T) {
 	p := newProcess(t, 1)
 	ctx, cancel := context.WithCancel(background(t))
@@ -416,4 +428,56 @@ func TestManyAreAFewAdvances(t *testing.T) {
 	after, err := p.keys.Health(ctx)
 	require.NoError(t, err)
 	require.Equal(t, before.Epoch+2, after.Epoch)
+}
+
+// A process with neither tables nor receivers does not destroy the keys of a subject
+// whose rows another one is blanking.
+func TestClaimsAreRespectedByAll(t *testing.T) {
+	p := newProcess(t, 1)
+	s := subj(t, "customer/1")
+	require.NoError(t, p.eraser.Request(background(t), s))
+	require.NoError(t, p.keys.Claim(background(t), s, "another", time.Minute))
+	for _, q := range []*process{p, p.data.bare(t, nil)} {
+		ctx, cancel := context.WithTimeout(background(t), 50*time.Millisecond)
+		results, err := q.eraser.Anonymize(ctx, s)
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, "erasing", results[0].State)
+		require.NotNil(t, p.customers.get(1).Phone)
+	}
+}
+
+// failingRoots cannot take a new root while it is told so.
+type failingRoots struct {
+	keystore.RootStore
+	fail bool
+}
+
+func (r *failingRoots) Add(ctx context.Context, root keystore.Root) error {
+	if r.fail {
+		return fmt.Errorf("mirror b is away: %w", keystore.ErrUnavailable)
+	}
+	return r.RootStore.Add(ctx, root)
+}
+
+// When the keys are gone but the tree could not advance, the same call again advances.
+func TestUnfinishedAdvanceIsFinished(t *testing.T) {
+	ctx := background(t)
+	d := newData(t)
+	roots := &failingRoots{RootStore: d.roots}
+	d.roots = roots
+	p := d.start(t, nil)
+	p.addCustomer(1)
+
+	roots.fail = true
+	results, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"))
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.Equal(t, "erased", results[0].State)
+	require.Nil(t, results[0].FinalAt)
+	require.Equal(t, fieldcrypt.StatusErased, p.open(ctx, 1).Privacy)
+
+	roots.fail = false
+	results, err = p.eraser.Anonymize(ctx, subj(t, "customer/1"))
+	require.NoError(t, err)
+	require.NotNil(t, results[0].FinalAt)
 }

@@ -70,7 +70,6 @@ func TestEverybodyAtOnce(t *testing.T) {
 	}
 	write := func(id int64) error {
 		after := gone[id].Load()
-		c := p.customers.get(id)
 		update := customer{ID: id, FirstName: fmt.Sprintf("Eve%d", id), Email: fmt.Sprintf("eve%d@example.com", id)}
 		c, err := p.customerC.Seal(ctx, update)
 		switch {

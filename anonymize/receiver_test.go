@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"testing"
 	"time"
@@ -74,10 +75,14 @@ func TestReceiverHandsOnNothingOfOthers(t *testing.T) {
 	_, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"))
 	require.ErrorIs(t, err, keystore.ErrInvalid, "a table of another kind has no rows of the subject")
 
-	var forged anonymize.Erasure
-	forged.Subject = subj(t, "customer/2")
-	for _, err := range p.customerT.Rows(ctx, forged) {
-		require.ErrorIs(t, err, keystore.ErrState, "an Erasure that no receiver was handed opens nothing")
+	for _, id := range []string{"customer/2", "customer/99"} {
+		forged := anonymize.Erasure{Subject: subj(t, id)}
+		n := 0
+		for _, err := range p.customerT.Rows(ctx, forged) {
+			n++
+			require.ErrorIs(t, err, keystore.ErrState, "an Erasure that no receiver was handed opens nothing")
+		}
+		require.Equal(t, 1, n)
 	}
 }
 
@@ -190,6 +195,28 @@ func TestCapabilityEndsWithTheReceiver(t *testing.T) {
 	_, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"))
 	require.ErrorContains(t, err, "not yet")
 	require.Empty(t, read(context.WithoutCancel(savedCtx)).FirstName)
+}
+
+func TestRowsEndWithTheReceiver(t *testing.T) {
+	ctx := background(t)
+	p := newProcess(t, 1)
+	var next func() (invoice, error, bool)
+	var stop func()
+	p.eraser.PreAnonymize("customer", "crm", func(ctx context.Context, e anonymize.Erasure) error {
+		next, stop = iter.Pull2(p.invoiceT.Rows(ctx, e))
+		i, err, ok := next()
+		require.True(t, ok)
+		require.NoError(t, err)
+		require.Equal(t, "1 Main Street", i.Address)
+		return errors.New("not yet")
+	})
+	_, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"))
+	require.ErrorContains(t, err, "not yet")
+	defer stop()
+	i, err, ok := next() // read ahead, maybe, but it does not leave
+	require.True(t, ok)
+	require.ErrorIs(t, err, keystore.ErrState)
+	require.Empty(t, i.Address)
 }
 
 func TestSlowReceiverTimesOut(t *testing.T) {

@@ -1,0 +1,36 @@
+package anonymize
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+func TestPausesGrowAndEnd(t *testing.T) {
+	s, err := keystore.ParseSubject("customer/1")
+	require.NoError(t, err)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var r retries
+	require.True(t, r.due(s, now))
+	require.Equal(t, longestBackoff, r.next(now))
+	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
+		r.failed(s, now, time.Second)
+		require.Equal(t, pause*time.Second, r.next(now))
+		require.False(t, r.due(s, now.Add(pause*time.Second-1)))
+		now = now.Add(pause * time.Second)
+		require.True(t, r.due(s, now))
+	}
+	r.later(s, now, time.Second) // another has it: no failure
+	require.False(t, r.due(s, now))
+	r.prune(func(keystore.Subject) bool { return true })
+	require.False(t, r.due(s, now))
+	r.prune(func(keystore.Subject) bool { return false })
+	require.True(t, r.due(s, now))
+	r.failed(s, now, time.Second)
+	require.Equal(t, time.Second, r.next(now), "what was forgotten begins anew")
+	r.clear(s)
+	require.True(t, r.due(s, now))
+}
