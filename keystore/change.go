@@ -144,8 +144,9 @@ func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f fun
 	// Whatever the answer was: from here on nothing that was read before is used.
 	for i, plan := range plans {
 		if i < n || err != nil && !errors.Is(err, ErrConflict) {
-			for _, shard := range plan.bump {
-				s.stamps[shard].Add(1)
+			for _, r := range plan.bump {
+				s.stamps[r.shard].Add(1)
+				s.cache.Invalidate(r.subject) // after the stamp: see keep
 			}
 		}
 	}
@@ -163,7 +164,7 @@ type pagePlan struct {
 	number uint8
 	group  Group
 	rings  []*ring
-	bump   []uint16 // shards whose cached rings are outdated by it
+	bump   []*ring // whose cached entries, and those of their shards, are outdated by it
 }
 
 // finish takes a page that is done off the list, and hands out its rings.
@@ -228,7 +229,7 @@ func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []
 		r.gen, r.rev = gen, newRev()
 		plan.group = append(plan.group, Write{Op: Put, Key: m.key, If: oldRev, Rev: r.rev, Value: value})
 		if oldRev != 0 {
-			plan.bump = append(plan.bump, m.shard)
+			plan.bump = append(plan.bump, r)
 		}
 	}
 	if len(plan.group) == 0 {

@@ -73,7 +73,7 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	rest := open[:0]
 	for _, i := range open {
 		if e := made[subjects[i]]; e != nil && s.valid(e) {
-			s.cache.Set(subjects[i], e)
+			s.keep(subjects[i], e)
 			dst[start+i] = s.keys(ctx, subjects[i], e)
 		} else {
 			rest = append(rest, i)

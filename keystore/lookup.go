@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/maypok86/otter/v2"
 )
 
 // entry is a subject's ring in the cache, ready for use. It is immutable. stamp is that
@@ -272,6 +274,21 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 // process knows.
 func (s *Store) valid(e *entry) bool { return s.stamps[e.shard].Load() == e.stamp }
 
+// keep puts an entry into the cache, unless it is outdated. A change raises the stamp
+// before it drops the entry, so that after an erasure no key is left there: what is put
+// in too late for the one is seen by the other.
+func (s *Store) keep(sub Subject, e *entry) {
+	s.cache.Set(sub, e)
+	if !s.valid(e) || s.closed.Load() {
+		s.cache.ComputeIfPresent(sub, func(now *entry) (*entry, otter.ComputeOp) {
+			if now == e {
+				return nil, otter.InvalidateOp
+			}
+			return now, otter.CancelOp
+		})
+	}
+}
+
 // flight is a load under way. Who needs one of its subjects meanwhile waits for it.
 type flight struct{ done chan struct{} }
 
@@ -345,7 +362,7 @@ func (s *Store) fly(ctx context.Context, f *flight, subjects []Subject, mine []i
 	}
 	for _, i := range mine {
 		if e := found[i]; e != nil && e.bad == nil && s.valid(e) && !s.closed.Load() {
-			s.cache.Set(subjects[i], e)
+			s.keep(subjects[i], e)
 		}
 	}
 	return nil
