@@ -115,7 +115,7 @@ func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 			sc.spans = append(sc.spans, absent)
 			continue
 		}
-		if formOf(text) == formSealed || formOfBytes(data) == formSealed {
+		if formOf(text) == formSealed || len(data) > 0 && data[0] == kindSealed {
 			return false // perhaps it is sealed already
 		}
 		sc.spans = append(sc.spans, span{})
