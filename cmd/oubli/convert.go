@@ -77,13 +77,13 @@ left out, the others are opened; then nothing is written with -o, and the exit c
 		},
 	}
 	x.flags(c)
-	c.Flags().StringVar(&x.purpose, "purpose", "", "why it is read: opens what is restricted to this purpose")
 	return c
 }
 
 func (x *conversion) flags(c *cobra.Command) {
 	c.Flags().StringVarP(&x.output, "output", "o", "", "write to this file, whole or not at all (default: standard output)")
 	c.Flags().StringVar(&x.format, "format", "", "csv or ndjson (default: by the name; csv for standard input)")
+	c.Flags().StringVar(&x.purpose, "purpose", "", "what for: works on people who are restricted to this purpose, too")
 }
 
 func (x *conversion) run(ctx context.Context) error {

@@ -54,7 +54,7 @@ func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool)
 		return err
 	}
 	oldRoots := existing(withAnchors(rootPaths))
-	if old := existing([]string{path}); len(old) > 0 {
+	if old := existing([]string{path}); len(old) > 0 && !dropUnfinished(ctx, path) {
 		return withHint(fmt.Errorf("%w: %s", keystore.ErrExists, strings.Join(append(old, oldRoots...), ", ")),
 			"nothing was changed; --keystore and --root name other files")
 	}
@@ -94,6 +94,18 @@ func (a *app) create(ctx context.Context, path string, roots keystore.RootStore,
 		return err
 	}
 	return b.Close()
+}
+
+// dropUnfinished removes a keystore file without a single record: what an interrupted
+// init left. One that works on it right now holds its lock. It tells whether it did.
+func dropUnfinished(ctx context.Context, path string) bool {
+	b, err := boltstore.Open(path, nil)
+	if err != nil {
+		return false
+	}
+	defer b.Close()
+	records, err := b.Scan(ctx, []byte{0}, []byte{0xff, 0xff, 0xff}, 1)
+	return err == nil && len(records) == 0 && os.Remove(path) == nil
 }
 
 // withAnchors adds the anchor beside each root file.

@@ -15,10 +15,10 @@ import (
 
 // An interrupt while sealing leaves neither a half-done file nor a temporary one, also
 // while the program waits for its input.
-func interruptLeavesNothing(t *testing.T, program string) {
+func interruptLeavesNothing(t *testing.T) {
 	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(sig.String(), func(t *testing.T) {
-			p := newPeople(t, program, 1, 0)
+			p := newPeople(t, 1, 0)
 			require.NoError(t, os.WriteFile(filepath.Join(p.dir, "oubli.yaml"),
 				[]byte("tables: {people: {subject: customer=id, personal: [name]}}"), 0o600))
 			c := p.command("seal", "people", "-", "-o", "out.csv")

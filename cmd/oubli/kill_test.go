@@ -16,8 +16,8 @@ import (
 
 // The real program is killed in anonymize at random moments. No living customer is
 // lost, no erased one comes back, and the next run finishes.
-func killWhileAnonymizing(t *testing.T, program string, grace time.Duration, n int) {
-	p := newPeople(t, program, 3*n, grace)
+func killWhileAnonymizing(t *testing.T, grace time.Duration, n int) {
+	p := newPeople(t, 3*n, grace)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))

@@ -1,21 +1,42 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes this test binary several programs, for the scripts and for tests
-// that run and kill the real thing.
+// TestMain puts the real program on the PATH, built as users build it, and makes this
+// test binary the other programs of the scripts.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"oubli":   main,
+	testscript.Main(realProgram{m}, map[string]func(){
 		"app":     func() { os.Exit(application(os.Args[1:])) },
 		"hold":    func() { os.Exit(hold(os.Args[1])) },
+		"empty":   func() { os.Exit(empty(os.Args[1])) },
 		"foreign": func() { os.Exit(foreign(os.Args[1], os.Args[2])) },
 	})
+}
+
+// realProgram runs the tests with oubli on the PATH.
+type realProgram struct{ m *testing.M }
+
+func (r realProgram) Run() int {
+	dir, err := os.MkdirTemp("", "oubli-test-*")
+	if err != nil {
+		return fail(err)
+	}
+	defer os.RemoveAll(dir)
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "oubli"), ".").CombinedOutput(); err != nil {
+		return fail(fmt.Errorf("go build: %w\n%s", err, out))
+	}
+	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
+		return fail(err)
+	}
+	return r.m.Run()
 }
 
 // TestScripts runs the stories in testdata. Each is a file that reads like a session.

@@ -17,8 +17,8 @@ import (
 var heapSizes = regexp.MustCompile(` (\d+)->(\d+)->\d+ MB`)
 
 // Memory does not grow with the file: the heap stays below a fraction of its size.
-func memoryIsFlat(t *testing.T, program string) {
-	p := newPeople(t, program, 1, 0)
+func memoryIsFlat(t *testing.T) {
+	p := newPeople(t, 1, 0)
 	require.NoError(t, os.WriteFile(filepath.Join(p.dir, "oubli.yaml"),
 		[]byte("tables: {people: {subject: customer=id, personal: [name]}}"), 0o600))
 	f, err := os.Create(filepath.Join(p.dir, "in.csv"))

@@ -16,31 +16,29 @@ import (
 	"github.com/oubli/oubli/keystore/rootfile"
 )
 
-// TestRealProgram builds the program as users do, and kills, interrupts and measures it.
+// TestRealProgram kills, interrupts and measures the program.
 func TestRealProgram(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "oubli")
-	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
-	require.NoError(t, err, "%s", out)
 	const kills = 200
-	t.Run("killed with grace 0", func(t *testing.T) { killWhileAnonymizing(t, program, 0, kills/2) })
-	t.Run("killed with grace 1h", func(t *testing.T) { killWhileAnonymizing(t, program, time.Hour, kills/2) })
-	t.Run("interrupted", func(t *testing.T) { interruptLeavesNothing(t, program) })
-	t.Run("memory", func(t *testing.T) { memoryIsFlat(t, program) })
+	t.Run("killed with grace 0", func(t *testing.T) { killWhileAnonymizing(t, 0, kills/2) })
+	t.Run("killed with grace 1h", func(t *testing.T) { killWhileAnonymizing(t, time.Hour, kills/2) })
+	t.Run("killed while restoring with grace 0", func(t *testing.T) { killWhileRestoring(t, 0) })
+	t.Run("killed while restoring with grace 1h", func(t *testing.T) { killWhileRestoring(t, time.Hour) })
+	t.Run("interrupted", interruptLeavesNothing)
+	t.Run("memory", memoryIsFlat)
 }
 
 // people is a keystore with a sealed row for each of some subjects, in a folder.
 type people struct {
-	t       *testing.T
-	program string
-	dir     string
-	rows    [][]fieldcrypt.Cell // as stored
+	t    *testing.T
+	dir  string
+	rows [][]fieldcrypt.Cell // as stored
 }
 
 var peopleSpec = fieldcrypt.Spec{Table: "people", Kind: "customer", SubjectColumn: "id",
 	Fields: []fieldcrypt.FieldSpec{{Name: "name"}}}
 
-func newPeople(t *testing.T, program string, n int, grace time.Duration) *people {
-	p := &people{t: t, program: program, dir: t.TempDir()}
+func newPeople(t *testing.T, n int, grace time.Duration) *people {
+	p := &people{t: t, dir: t.TempDir()}
 	out, err := p.command("init", "--shards", "8", "--grace", grace.String()).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for i := range n {
@@ -54,7 +52,7 @@ func newPeople(t *testing.T, program string, n int, grace time.Duration) *people
 
 // command runs the real program in the folder.
 func (p *people) command(args ...string) *exec.Cmd {
-	c := exec.Command(p.program, args...)
+	c := exec.Command("oubli", args...)
 	c.Dir = p.dir
 	return c
 }

@@ -21,6 +21,9 @@ import (
 // removed once work on it has begun: the roots may have advanced past everything else.
 const restoring = ".restoring"
 
+// copying stands in the name of a copy that is not whole yet.
+const copying = ".copy-"
+
 func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "restore KEYSTORE-COPY",
@@ -90,6 +93,17 @@ func stage(ctx context.Context, from, temp string) error {
 	if len(existing([]string{temp})) > 0 {
 		return withHint(fmt.Errorf("%s is there: a restore was interrupted", temp),
 			"oubli restore %s goes on with it; delete it only if its copy is still good", temp)
+	}
+	stale, err := beside(strings.TrimSuffix(temp, restoring), func(name, base string) bool {
+		return strings.HasPrefix(name, "."+base+copying)
+	})
+	if err != nil {
+		return err
+	}
+	for _, path := range stale { // a copy that a crash left half done
+		if err := os.Remove(path); err != nil {
+			return err
+		}
 	}
 	return copyFile(ctx, from, temp)
 }
@@ -176,7 +190,7 @@ func copyFile(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(to), "."+strings.TrimSuffix(filepath.Base(to), restoring)+".copy-*")
+	out, err := os.CreateTemp(filepath.Dir(to), "."+strings.TrimSuffix(filepath.Base(to), restoring)+copying+"*")
 	if err != nil {
 		return err
 	}

@@ -174,6 +174,15 @@ func hold(path string) int {
 	return 1
 }
 
+// empty makes a keystore file without a record, as an interrupted init leaves it.
+func empty(path string) int {
+	b, err := boltstore.Create(path, nil)
+	if err != nil {
+		return fail(err)
+	}
+	return fail(b.Close())
+}
+
 // foreign makes a keystore and a root that belong to another host.
 func foreign(keysPath, rootPath string) int {
 	ctx := context.Background()

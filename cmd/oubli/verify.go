@@ -61,7 +61,7 @@ func (a *app) leftovers() ([]string, error) {
 		return nil, err
 	}
 	found, err := beside(path, func(name, base string) bool {
-		return strings.HasPrefix(name, "."+base+".new-") || strings.HasPrefix(name, "."+base+".copy-") || name == base+restoring
+		return strings.HasPrefix(name, "."+base+".new-") || strings.HasPrefix(name, "."+base+copying) || name == base+restoring
 	})
 	if err != nil {
 		return nil, err
