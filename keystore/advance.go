@@ -275,4 +275,3 @@ func (s *Store) complete(ctx context.Context, e *epochRecord, b *batch) error {
 	}
 	return b.flush(ctx)
 }
-

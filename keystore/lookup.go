@@ -198,4 +198,3 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 	}
 	return dst, nil
 }
-

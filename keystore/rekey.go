@@ -113,4 +113,3 @@ func (s *Store) move(ctx context.Context, p *page, shard uint16, rec Record) (w 
 	value, err := wrapRing(s.id, sub, shard, gen, newest, h.state, h.clear, plain)
 	return Write{Op: Put, Key: rec.Key, If: rec.Rev, Rev: newRev(), Value: value}, err
 }
-
