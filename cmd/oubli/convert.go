@@ -151,7 +151,7 @@ func (x *conversion) open(ctx context.Context) (in *input, err error) {
 		}
 		in.Closer, source = f, f
 	}
-	source, end := x.progress(interruptible{ctx, source}, size, x.name())
+	source, end := x.progress(interruptible{ctx, source}, size, x.name(), x.output != "")
 	in.Closer = closers{in.Closer, closeFunc(end)}
 	cols := columnsOf(in.spec)
 	x.names = cols.Names()

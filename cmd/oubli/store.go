@@ -60,10 +60,14 @@ func (a *app) openStore(ctx context.Context, path string, roots keystore.RootSto
 		return nil, err
 	}
 	keys, err := keystore.Open(ctx, b, roots, &keystore.Options{ReadOnly: bool(how), Logger: slog.New(wordHandler{a.ui})})
-	if err != nil {
-		return nil, errors.Join(err, b.Close())
+	if err == nil {
+		return keys, nil
 	}
-	return keys, nil
+	err = errors.Join(err, b.Close())
+	if _, rootErr := roots.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) {
+		return nil, withHint(err, "the keystore is there and its root is not: bring the root back from its backup, for nobody can be read without it")
+	}
+	return nil, err
 }
 
 // withStore opens the keystore, calls f and closes it.

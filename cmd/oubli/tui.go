@@ -41,16 +41,21 @@ type ui struct {
 	out, err io.Writer
 	asks     bool // questions can be asked
 	shows    bool // a progress bar can be shown
+	onScreen bool // standard output is a terminal, too
+	bar      *progressbar.ProgressBar
 }
 
 func newUI(in, out, err *os.File) *ui {
 	return &ui{in: in, out: out, err: err,
 		asks:  term.IsTerminal(int(in.Fd())),
-		shows: term.IsTerminal(int(err.Fd()))}
+		shows: term.IsTerminal(int(err.Fd())), onScreen: term.IsTerminal(int(out.Fd()))}
 }
 
 // say writes words.
 func (u *ui) say(format string, args ...any) {
+	if u.bar != nil {
+		u.bar.Clear()
+	}
 	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
 		fmt.Fprintf(u.err, "oubli: %s\n", line)
 	}
@@ -115,16 +120,17 @@ func (u *ui) ask(ctx context.Context, question, answer string) (bool, error) {
 }
 
 // progress returns a reader that shows how much of size bytes was read from r, and
-// what ends the show. size is negative where it is not known.
-func (u *ui) progress(r io.Reader, size int64, what string) (io.Reader, func()) {
-	if !u.shows {
+// what ends the show. size is negative where it is not known. toFile says that the
+// data does not go to standard output, where it would run into the bar.
+func (u *ui) progress(r io.Reader, size int64, what string, toFile bool) (io.Reader, func()) {
+	if !u.shows || u.onScreen && !toFile {
 		return r, func() {}
 	}
-	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
+	u.bar = progressbar.NewOptions64(size, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
 		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
-	pr := progressbar.NewReader(r, bar)
-	return &pr, func() { bar.Finish() }
+	pr := progressbar.NewReader(r, u.bar)
+	return &pr, func() { u.bar.Finish(); u.bar = nil }
 }
 
 // interruptible is a reader whose Read returns when ctx ends, even if r's does not: a
