@@ -384,6 +384,31 @@ func TestSourceThatPanicsOrFails(t *testing.T) {
 	require.Equal(t, []string{"erasing", "erased"}, []string{results[0].State, results[1].State})
 }
 
+// Somebody who came back can be erased again; what was erased before stays so.
+func TestErasedAgainAfterReadmission(t *testing.T) {
+	ctx := background(t)
+	p := newProcess(t, 1)
+	s := subj(t, "customer/1")
+	_, err := p.eraser.Anonymize(ctx, s)
+	require.NoError(t, err)
+	require.NoError(t, p.keys.Readmit(ctx, s))
+	back, err := p.invoiceC.Seal(ctx, invoice{ID: 12, Customer: 1, Address: "9 New Street"})
+	require.NoError(t, err)
+	p.invoices.put(back)
+
+	p.invoiceT.PreAnonymize("books", func(ctx context.Context, e anonymize.Erasure, i invoice) error {
+		p.called("books " + i.Address)
+		return nil
+	})
+	results, err := p.eraser.Anonymize(ctx, s)
+	require.NoError(t, err)
+	require.Equal(t, "erased", results[0].State)
+	require.Equal(t, []string{"books ", "books ", "books 9 New Street"}, p.heard())
+	i := p.invoices.get(12)
+	require.NoError(t, p.invoiceC.Open(ctx, &i))
+	require.Equal(t, fieldcrypt.StatusErased, i.Privacy)
+}
+
 func TestDeadKeystoreEndsTheBatch(t *testing.T) {
 	ctx := background(t)
 	p := newProcess(t, 1, 2)
