@@ -45,6 +45,10 @@ func firsts() []work {
 			_, err := store.Withdraw(s.ctx, s.ann.sub, purposes...)
 			return err
 		}, []int{0}, nil},
+		{"create", func(s *scene, store *keystore.Store) error {
+			_, err := store.Ensure(s.ctx, nil, purposes, s.fay.sub)
+			return err
+		}, nil, nil},
 		{"ensure", func(s *scene, store *keystore.Store) error {
 			_, err := store.Ensure(s.ctx, nil, purposes, s.ann.sub, s.fay.sub)
 			return err

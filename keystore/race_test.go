@@ -261,3 +261,25 @@ func (c *crowd) verify() {
 		require.Equal(c.t, v.field.text, text)
 	}
 }
+
+// Whoever is erased leaves the cache at once, not when next looked up; and a purpose's
+// keys go when it is withdrawn.
+func TestErasedAreNotCached(t *testing.T) {
+	s := keystoretest.New(t)
+	ctx := context.Background()
+	ann, bob, carl := subject(t, 1), subject(t, 2), subject(t, 3)
+	for _, sub := range []keystore.Subject{ann, bob, carl} {
+		seal(t, s, sub, "", "x")
+		seal(t, s, sub, "tax", "x")
+		_, err := s.Lookup(ctx, nil, sub)
+		require.NoError(t, err)
+		require.Equal(t, 2, s.CachedKeys(sub))
+	}
+	_, err := s.Erase(ctx, keystore.Request{Subject: ann}, keystore.Request{Subject: bob, Keep: []string{"tax"}})
+	require.NoError(t, err)
+	require.Zero(t, s.CachedKeys(ann))
+	require.LessOrEqual(t, s.CachedKeys(bob), 1)
+	_, err = s.Withdraw(ctx, carl, "tax")
+	require.NoError(t, err)
+	require.LessOrEqual(t, s.CachedKeys(carl), 1)
+}
