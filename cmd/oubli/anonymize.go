@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/user"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +45,7 @@ keystore opens what was destroyed), kept, waiting_for and error.`,
 	c.Flags().BoolVar(&o.unknown, "unknown", false, "erase also who was never seen: the id is burned")
 	c.Flags().StringVar(&o.file, "file", "", "read more subjects from this file, one a line (- is standard input)")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would happen, and change nothing")
-	c.Flags().StringVar(&o.actor, "actor", "", "who asks, for the record (default: the user's name)")
+	c.Flags().StringVar(&o.actor, "actor", "oubli", "who asks, for the record; it is stored and not sealed")
 	return c
 }
 
@@ -96,7 +95,7 @@ func (a *app) confirm(ctx context.Context, subjects []keystore.Subject, o *anony
 }
 
 func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keystore.Subject, o *anonymizeOptions) error {
-	eraser, err := anonymize.New(keys, &anonymize.Options{Actor: actor(o.actor)})
+	eraser, err := anonymize.New(keys, &anonymize.Options{Actor: o.actor})
 	if err != nil {
 		return err
 	}
@@ -139,15 +138,4 @@ func chunks(list []keystore.Subject, n int) func(func([]keystore.Subject) bool) 
 			list = list[k:]
 		}
 	}
-}
-
-// actor is who asks for an erasure.
-func actor(name string) string {
-	if name != "" {
-		return name
-	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return ""
 }

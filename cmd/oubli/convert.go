@@ -50,7 +50,10 @@ func (a *app) sealCommand() *cobra.Command {
 		Short: "Plaintext in, ciphertext out",
 		Long: `Seals the personal fields of a file, as the data map names them, each under the key
 of the person in its row. Everything else comes out byte for byte, and so does what
-"oubli open" makes of it. Empty cells and null stay so.`,
+"oubli open" makes of it. Empty cells and null stay so.
+
+A mistake in the file, or a row that is sealed already, ends it with exit code 1. With -o
+nothing is written then; on standard output the rows before it have gone out.`,
 		Args: between(2, 2, "TABLE and FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			x.table, x.file = args[0], args[1]
