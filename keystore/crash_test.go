@@ -25,6 +25,9 @@ type scene struct {
 
 	first      keystore.Backend // of two processes
 	firstRoots keystore.RootStore
+
+	mortal      *hookedBackend // of another that is about to die
+	mortalStore *keystore.Store
 }
 
 func newScene(t require.TestingT, grace time.Duration) *scene {

@@ -1,6 +1,7 @@
 package keystore_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oubli/oubli/internal/fault"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -98,6 +100,20 @@ func seconds() []work {
 			_, err := store.Rotate(s.ctx, s.ann.sub, s.bob.sub, s.carl.sub)
 			return err
 		}, nil, nil},
+		{"destroys keys of one and dies,", func(s *scene, _ *keystore.Store) error {
+			committed := false
+			s.mortal.call = func(name string, do func() error) error {
+				if committed {
+					return fault.ErrDead
+				}
+				committed = name == "Commit"
+				return do()
+			}
+			if err := eraseIn(s, s.mortalStore, s.carl); !errors.Is(err, fault.ErrDead) {
+				return fmt.Errorf("it did not die: %w", err)
+			}
+			return nil
+		}, []int{2}, nil},
 		{"advances", func(s *scene, store *keystore.Store) error { return store.Advance(s.ctx) }, nil, nil},
 	}
 }
@@ -138,6 +154,10 @@ func interleave(t *testing.T, first, second work, grace time.Duration, call int)
 		}
 		return do()
 	}
+	s.mortal = &hookedBackend{inner: s.backend, call: passOn}
+	var err error
+	s.mortalStore, err = keystore.Open(s.ctx, s.mortal, s.roots, s.options())
+	require.NoError(tag, err)
 	backend := &hookedBackend{inner: s.backend, call: passOn}
 	roots := &hookedRoots{inner: s.roots, call: passOn, learn: func(keystore.Root) {}}
 	store, err := keystore.Open(s.ctx, backend, roots, s.options())
@@ -155,6 +175,7 @@ func interleave(t *testing.T, first, second work, grace time.Duration, call int)
 	for _, i := range first.lose {
 		require.Empty(tag, s.people[i].live)
 	}
+	s.finalize()
 	// The root of an advance that lost is superseded by the next that begins.
 	s.write(purposes, s.fay)
 	require.NoError(tag, eraseIn(s, s.store, s.fay))

@@ -75,6 +75,7 @@ type history struct {
 type backup struct {
 	medium medium
 	line   int
+	at     time.Time
 	live   []map[uint32]string // by person: the keys that it holds
 }
 
@@ -133,7 +134,7 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		"back up": step(func(t *rapid.T) {
 			m, err := h.medium.copy()
 			require.NoError(t, err)
-			b := backup{medium: m, line: h.line}
+			b := backup{medium: m, line: h.line, at: h.now}
 			for _, p := range h.people {
 				b.live = append(b.live, maps.Clone(p.live))
 			}
@@ -192,6 +193,9 @@ func (h *history) restore(b backup) {
 	records := stored(h.t, h.backend)
 	opens := len(h.attacker.Reach(h.living(), records...).Keys) > len(h.living())
 	_, err = keystore.Restore(h.ctx, h.backend, h.roots, h.options())
+	if h.now.Before(b.at.Add(h.grace)) {
+		require.True(h.t, opens, "a backup can't be restored within the grace")
+	}
 	if !opens {
 		require.ErrorIs(h.t, err, keystore.ErrMismatch)
 		require.NoError(h.t, h.backend.Close())
@@ -256,7 +260,7 @@ func TestRestoreLeavesReadmittedKeysAlone(t *testing.T) {
 	h.write([]string{"", "tax"}, ann)
 	m, err := h.medium.copy()
 	require.NoError(t, err)
-	h.restore(backup{medium: m, live: []map[uint32]string{maps.Clone(ann.live)}})
+	h.restore(backup{medium: m, at: h.now, live: []map[uint32]string{maps.Clone(ann.live)}})
 	h.check()
 	require.Len(t, ann.live, 2)
 	require.Equal(t, keystore.StateActive, h.statuses()[0].State)
