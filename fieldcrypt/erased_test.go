@@ -379,3 +379,32 @@ func TestExport(t *testing.T) {
 	require.Equal(t, fieldcrypt.NamedValue{Name: "birth_date", Personal: true, State: fieldcrypt.StatusErased}, values[5])
 	require.Equal(t, "engines", values[7].Value)
 }
+
+// Rows that take the short way when they are opened are exported all the same.
+func TestExportOfStringsAlone(t *testing.T) {
+	c := newCodec[address1](t, keystoretest.New(t), "people", nil)
+	stored := seal(t, c, address1{ID: 1, Name: "Ada"})
+	values, err := c.Export(context.Background(), &stored)
+	require.NoError(t, err)
+	require.Equal(t, fieldcrypt.NamedValue{Name: "name", Value: "Ada", Personal: true, State: fieldcrypt.StatusOpen}, values[1])
+}
+
+// Rows of plain strings take a short cut when they are opened; exports do not.
+func TestExportOfARowOfStrings(t *testing.T) {
+	ctx := context.Background()
+	keys := keystoretest.New(t)
+	type reader struct {
+		ID      int64  `oubli:",subject=customer"`
+		Name    string `oubli:"name"`
+		Email   string `oubli:"email"`
+		Privacy fieldcrypt.Status
+	}
+	c := newCodec[reader](t, keys, "readers", nil)
+	stored := seal(t, c, reader{ID: 1, Name: "Grace", Email: "grace@example.com"})
+	other := seal(t, c, reader{ID: 2, Name: "Ada"})
+	require.NoError(t, c.Open(ctx, &other))
+	values, err := c.Export(ctx, &stored)
+	require.NoError(t, err)
+	require.Equal(t, "Grace", values[1].Value)
+	require.Equal(t, "grace@example.com", values[2].Value)
+}

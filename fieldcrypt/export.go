@@ -19,7 +19,8 @@ type NamedValue struct {
 func (c *Codec[T]) Export(ctx context.Context, row *T) ([]NamedValue, error) {
 	own := *row
 	sc := c.borrow()
-	defer c.giveBack(sc)
+	sc.inSlots = true
+	defer func() { sc.inSlots = false; c.giveBack(sc) }()
 	bad, err := c.openRows(ctx, sc, []*T{&own}, nil)
 	if err != nil {
 		return nil, err

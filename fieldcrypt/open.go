@@ -38,7 +38,7 @@ func (c *Codec[T]) openRows(ctx context.Context, sc *scratch, rows []*T, used []
 	}
 	err = c.withKeys(ctx, sc, false, func(i int, keys keystore.Keys) bool {
 		row := reflect.ValueOf(rows[i]).Elem()
-		if c.openUsual(sc, row, keys) {
+		if !sc.inSlots && c.openUsual(sc, row, keys) {
 			if used != nil {
 				used[i] = keys
 			}

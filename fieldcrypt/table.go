@@ -152,6 +152,7 @@ const (
 // scratch holds what one call needs for a row and is used again for the next.
 type scratch struct {
 	general bool // slots were used
+	inSlots bool // the caller reads the slots: no short cut past them
 	spans   []span
 	slots   []slot
 	prime   []prime

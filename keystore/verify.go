@@ -38,9 +38,6 @@ func (s *Store) Verify(ctx context.Context) (VerifyReport, error) {
 			v.problem("root %s should have been destroyed at %s", r.ID, r.Dies)
 		}
 	}
-	for _, id := range h.Unnamed {
-		v.problem("root %s lives and no record names it; the next erasure supersedes it", id)
-	}
 	for _, m := range h.Away {
 		v.problem("a mirror of the root is away: %s", m)
 	}
