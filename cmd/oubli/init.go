@@ -67,7 +67,7 @@ func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool)
 			return err
 		}
 	}
-	if err := a.create(ctx, path, roots, o); err != nil {
+	if err := create(ctx, path, roots, rootPaths, o); err != nil {
 		return err
 	}
 	a.say("made the keystore %s and the root %s", path, strings.Join(rootPaths, ", "))
@@ -81,15 +81,19 @@ func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool)
 }
 
 // create makes the keystore file first: whoever makes it may make the root.
-func (a *app) create(ctx context.Context, path string, roots keystore.RootStore, o *keystore.CreateOptions) error {
+func create(ctx context.Context, path string, roots keystore.RootStore, rootPaths []string, o *keystore.CreateOptions) error {
 	b, err := boltstore.Create(path, nil)
 	if err != nil {
 		return err
 	}
 	if err := keystore.Create(ctx, b, roots, o); err != nil {
 		err = errors.Join(err, b.Close(), os.Remove(path))
-		if !errors.Is(err, keystore.ErrExists) { // then the root is not ours
-			err = errors.Join(err, roots.Remove(context.WithoutCancel(ctx)))
+		if errors.Is(err, keystore.ErrExists) {
+			return err // the root is not ours
+		}
+		removeErr := roots.Remove(context.WithoutCancel(ctx))
+		if left := existing(withAnchors(rootPaths)); len(left) > 0 {
+			err = errors.Join(err, removeErr, fmt.Errorf("left over, and serving nobody: %s", strings.Join(left, ", ")))
 		}
 		return err
 	}
