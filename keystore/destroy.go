@@ -74,7 +74,11 @@ func (s *Store) opensWithout(ctx context.Context, e *epochRecord) error {
 			return err
 		}
 		if p.root != e.current {
-			return fmt.Errorf("%w: page %d is under root %s, not the current one", ErrConflict, i, p.root)
+			cause := ErrTampered
+			if now, err := s.record(ctx); err != nil || now.rev != e.rev {
+				cause = ErrConflict // another advancer came between
+			}
+			return fmt.Errorf("%w: page %d is under root %s, not the current one", cause, i, p.root)
 		}
 		for j := range p.gens {
 			shard := p.first + uint16(j)
