@@ -27,8 +27,8 @@ func TestHistories(t *testing.T) {
 	}{
 		{"memory, grace 0", "25", 0, false},
 		{"memory, an hour of grace", "40", time.Hour, false},
-		{"bolt, grace 0", "5", 0, true},
-		{"bolt, an hour of grace", "10", time.Hour, true},
+		{"bolt, grace 0", "4", 0, true},
+		{"bolt, an hour of grace", "4", time.Hour, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			histories(t, c.checks)

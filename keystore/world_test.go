@@ -211,7 +211,14 @@ func (w *world) feed() {
 	w.fed = len(recs)
 	raw, err := w.medium.raw()
 	require.NoError(w.t, err)
-	w.attacker.Write(oracle.BoltRecords(raw)...)
+	if raw == nil {
+		return
+	}
+	found := oracle.BoltRecords(raw)
+	require.NotEmpty(w.t, found)
+	for _, rec := range found {
+		require.True(w.t, w.attacker.Knows(rec), "the file has a record under %q that was never committed", rec.Key)
+	}
 }
 
 // living is what the attacker finds in the root store.

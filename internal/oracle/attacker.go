@@ -83,14 +83,14 @@ func digestOf(key, value []byte) digest {
 // Write adds records that were written, or that a write was tried of.
 func (a *Attacker) Write(recs ...keystore.Record) {
 	for _, rec := range recs {
-		if len(rec.Key) < 2 || rec.Key[1] != 'k' && rec.Key[1] != 'r' && rec.Key[1] != 'e' {
-			continue // counters, worklists and receivers hold no keys
-		}
 		d := digestOf(rec.Key, rec.Value)
 		if a.seen[d] {
 			continue
 		}
 		a.seen[d] = true
+		if len(rec.Key) < 2 || rec.Key[1] != 'k' && rec.Key[1] != 'r' && rec.Key[1] != 'e' {
+			continue // counters, worklists and receivers hold no keys
+		}
 		if rec.Key[0] == 0xff && rec.Key[1] == 'e' {
 			if l, err := ParseLayout(rec.Value); err == nil && a.layout == nil {
 				a.layout = &l
@@ -109,6 +109,9 @@ func (a *Attacker) Write(recs ...keystore.Record) {
 		})
 	}
 }
+
+// Knows tells whether a record was written before, as far as the attacker was told.
+func (a *Attacker) Knows(rec keystore.Record) bool { return a.seen[digestOf(rec.Key, rec.Value)] }
 
 func (a *Attacker) openPage(e entry) bool {
 	for _, root := range a.roots {
