@@ -3,7 +3,7 @@
 //
 // A mirror is a pair of files: PATH holds the living roots and the ids of those that
 // were destroyed, PATH.anchor holds the anchor and the tombstones that a restore must
-// replay. FORMAT.txt says what stands in them, byte by byte.
+// replay. docs/format.md says what stands in them, byte by byte.
 //
 // What it guarantees: a root is on every mirror, durably, before Add returns; any one
 // mirror opens; a crash at any moment leaves each file with its old or its new content;
