@@ -107,6 +107,7 @@ func (x *conversion) run(ctx context.Context) error {
 		}
 		defer x.out.discard()
 		if err := x.convert(ctx); err != nil {
+			x.out.Flush() // on standard output the last row must not be cut
 			return err
 		}
 		x.report()
@@ -182,23 +183,26 @@ func (x *conversion) name() string {
 }
 
 func (x *conversion) convert(ctx context.Context) error {
-	if _, err := x.out.Write(x.reader.Head()); err != nil {
-		return err
-	}
+	head := x.reader.Head()
 	for end := false; !end; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var batch []*rows.Row
-		var err error
-		if batch, end, err = x.read(); err != nil {
+		var readErr, err error
+		batch, end, readErr = x.read()
+		if batch, err = x.convertBatch(ctx, batch); err != nil || len(x.unread) > 0 {
+			return mistakes(x.name(), append(x.unread, err, readErr))
+		}
+		if _, err := x.out.Write(head); err != nil {
 			return err
 		}
-		if batch, err = x.convertBatch(ctx, batch); err != nil || len(x.unread) > 0 {
-			return mistakes(x.name(), append(x.unread, err))
-		}
+		head = nil
 		if err := x.write(batch); err != nil {
 			return err
+		}
+		if readErr != nil { // the rows before it are out
+			return readErr
 		}
 	}
 	return nil
@@ -220,7 +224,7 @@ func (x *conversion) read() (batch []*rows.Row, end bool, err error) {
 			}
 			continue
 		case err != nil:
-			return nil, true, err
+			return batch, true, err
 		}
 		size += row.Size()
 		batch = append(batch, row)
