@@ -229,13 +229,3 @@ func (c *Config) shardsOf(page uint8) (s Set) {
 	}
 	return s
 }
-
-// shards are the shards of the subjects.
-func shards(subjects Set) (s Set) {
-	for u, shard := range shardOf {
-		if subjects.has(uint8(u)) {
-			s.add(shard)
-		}
-	}
-	return s
-}

@@ -65,7 +65,7 @@ func (l Layout) pageAD(p *Page) []byte {
 // OpenPage opens the record of a page with a root key.
 func (l Layout) OpenPage(number uint8, value []byte, root keystore.Secret) (*Page, error) {
 	in := input{b: value}
-	if in.byte() != 1 || in.byte() != 1 {
+	if version, kind := in.byte(), in.byte(); version != 1 || kind != 1 {
 		return nil, errFormat
 	}
 	p := &Page{Number: number, Epoch: in.uvarint()}

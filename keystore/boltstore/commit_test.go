@@ -157,6 +157,7 @@ func TestCopyIsConsistent(t *testing.T) {
 	require.NoError(t, backup.Close())
 	backup, err = boltstore.Open(path, nil)
 	require.NoError(t, err)
+	require.NoError(t, backup.Close())
 }
 
 func TestCopyEnds(t *testing.T) {
