@@ -70,7 +70,11 @@ func TestCrashAtEveryFileOperation(t *testing.T) {
 			name: "destroy",
 			run:  func(s *Store) error { return s.Destroy(ctx, []keystore.RootID{b.ID}) },
 			after: func(t *testing.T, s *Store, confirmed bool) {
-				got := living(t, s)
+				contents := load(t, s)
+				if slices.Contains(contents.Destroyed, b.ID) {
+					require.False(t, bytes.Contains(everyByte(t, s.paths), b.Key[:]), "a root counts as destroyed, and a file beside still holds it")
+				}
+				got := contents.Living
 				require.Equal(t, a, got[0])
 				if confirmed {
 					require.Equal(t, []keystore.Root{a}, got)

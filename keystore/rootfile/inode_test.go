@@ -24,7 +24,7 @@ func TestSecondNameOfALivingFileIsNotWiped(t *testing.T) {
 		require.Contains(t, load(t, open(t, ps[:1], nil)).Living, a)
 
 		require.NoError(t, os.Link(ps[0], ps[0]+oldInfix+"Y"))
-		left, err := s.leftovers(ps[0])
+		left, err := s.leftovers(ps[0], true)
 		require.NoError(t, err)
 		require.Empty(t, left)
 		require.NoError(t, change(s, b.ID))

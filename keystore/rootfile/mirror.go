@@ -1,6 +1,7 @@
 package rootfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,9 @@ type mirror struct {
 	rootErr   error
 	anchor    *anchorLog // nil: missing or unreadable
 	anchorErr error
+
+	unwiped []keystore.RootID // roots that older files beside it still hold
+	unsure  bool              // such a file does not tell which
 }
 
 // view is what all mirrors held when they were read, in canonical order.
@@ -206,15 +210,42 @@ func (v view) remembered(id keystore.RootID) bool {
 	})
 }
 
-// confirmed returns the roots that every mirror remembers as destroyed and none holds.
+// lookBeside notes which roots stand in files that a crash kept from being wiped: the
+// root file may say already that they are destroyed. A file that does not parse may hold
+// any, unless it was wiped to the end.
+func (s *Store) lookBeside(m *mirror) {
+	left, err := s.leftovers(m.path, false)
+	m.unsure = err != nil
+	for _, l := range left {
+		data, _, err := s.disk.read(l.path, maxRootFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // somebody is wiping
+		}
+		f, decodeErr := decodeRoot(data)
+		switch {
+		case err != nil:
+			m.unsure = true
+		case decodeErr == nil:
+			for i := range f.living {
+				m.unwiped = append(m.unwiped, f.living[i].ID)
+			}
+		case len(bytes.Trim(data, "\x00")) > 0:
+			m.unsure = true
+		}
+		clear(data)
+	}
+}
+
+// confirmed returns the roots that every mirror remembers as destroyed and none holds,
+// nor any file beside it.
 func (v view) confirmed() []keystore.RootID {
-	if slices.ContainsFunc(v, func(m mirror) bool { return m.root == nil }) {
+	if slices.ContainsFunc(v, func(m mirror) bool { return m.root == nil || m.unsure }) {
 		return nil // a mirror that is away has confirmed nothing
 	}
 	var out []keystore.RootID
 	for _, id := range v[0].root.destroyed {
 		if !slices.ContainsFunc(v, func(m mirror) bool {
-			return m.root.root(id) != nil || !slices.Contains(m.root.destroyed, id)
+			return m.root.root(id) != nil || !slices.Contains(m.root.destroyed, id) || slices.Contains(m.unwiped, id)
 		}) {
 			out = append(out, id)
 		}

@@ -18,7 +18,7 @@ import (
 // no further cost, so that creating a root takes two syncs and destroying one takes
 // three.
 func (s *Store) replace(path string, f *rootFile, wipe bool) error {
-	left, err := s.leftovers(path)
+	left, err := s.leftovers(path, true)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,9 @@ type leftover struct {
 }
 
 // leftovers finds them. A name that a crash left on a file which is in force, of this
-// mirror or another, is only unlinked: to write to it would destroy living roots.
-func (s *Store) leftovers(path string) ([]leftover, error) {
+// mirror or another, is only unlinked, where unlink says so, or passed over: to write to
+// it would destroy living roots.
+func (s *Store) leftovers(path string, unlink bool) ([]leftover, error) {
 	dir, name := filepath.Split(path)
 	entries, err := s.disk.list(filepath.Clean(dir))
 	if err != nil {
@@ -93,11 +94,18 @@ func (s *Store) leftovers(path string) ([]leftover, error) {
 			continue
 		}
 		l := leftover{path: filepath.Join(dir, n)}
-		if l.info, err = s.disk.lstat(l.path); err != nil {
+		l.info, err = s.disk.lstat(l.path)
+		if errors.Is(err, fs.ErrNotExist) && !unlink {
+			continue // a writer is at work, and this is a look without the lock
+		}
+		if err != nil {
 			return nil, err
 		}
 		if sameAsAny(l.info, living) {
-			if err := s.disk.remove(l.path); err != nil {
+			if unlink {
+				err = s.disk.remove(l.path)
+			}
+			if err != nil {
 				return nil, err
 			}
 			continue

@@ -88,7 +88,7 @@ func (s *Store) vacant(path string) error {
 			return unavailable(path, err)
 		}
 	}
-	left, err := s.leftovers(path)
+	left, err := s.leftovers(path, true)
 	if err != nil {
 		return unavailable(path, err)
 	}
@@ -116,6 +116,9 @@ func (s *Store) Load(ctx context.Context) (keystore.RootContents, error) {
 	living, err := v.living()
 	if err != nil {
 		return keystore.RootContents{}, err
+	}
+	for i := range v {
+		s.lookBeside(&v[i])
 	}
 	l := v.log()
 	c := keystore.RootContents{Store: v.store(), Living: living, Destroyed: v.confirmed(), Anchor: l.anchor, Tombstones: l.tombstones}
@@ -213,7 +216,7 @@ func (s *Store) destroyOn(m mirror, ids []keystore.RootID) error {
 	})
 	if done {
 		// remembered, but did the call that did it get as far as wiping?
-		left, err := s.leftovers(m.path)
+		left, err := s.leftovers(m.path, true)
 		if err != nil || len(left) == 0 {
 			return err
 		}
@@ -249,7 +252,7 @@ func (s *Store) Remove(ctx context.Context) error {
 
 // clearMirror wipes a mirror, but for its lock.
 func (s *Store) clearMirror(path string) error {
-	left, err := s.leftovers(path) // first: a second name of the living file is no leftover
+	left, err := s.leftovers(path, true) // first: a second name of the living file is no leftover
 	if err != nil {
 		return err
 	}
