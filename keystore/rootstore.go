@@ -68,12 +68,20 @@ type Place struct {
 // StoreID identifies a keystore for life. Random.
 type StoreID [16]byte
 
+// String gives the id in hexadecimal; so does MarshalText, for JSON.
 func (id StoreID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText gives what String does.
+func (id StoreID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // RootID identifies a root key. Random, not secret.
 type RootID [16]byte
 
+// String gives the id in hexadecimal; so does MarshalText, for JSON.
 func (id RootID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText gives what String does.
+func (id RootID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // Root is a root key with its name. Epoch is for people: what a root is, the epoch
 // record says.
@@ -120,4 +128,8 @@ type Tombstone struct {
 // counts once. Random.
 type EventID [16]byte
 
+// String gives the id in hexadecimal; so does MarshalText, for JSON.
 func (id EventID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText gives what String does.
+func (id EventID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }

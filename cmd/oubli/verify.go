@@ -31,7 +31,7 @@ func (a *app) verify(ctx context.Context) error {
 			return err
 		}
 		problems := report.Problems
-		left, err := a.leftovers()
+		left, err := a.leftovers(ctx)
 		if err != nil {
 			return err
 		}
@@ -51,12 +51,12 @@ func (a *app) verify(ctx context.Context) error {
 
 // leftovers finds temporary files of the keystore and the root. The keystore is open
 // for reading, which keeps writers out, so that they belong to nobody.
-func (a *app) leftovers() ([]string, error) {
+func (a *app) leftovers(ctx context.Context) ([]string, error) {
 	path, err := boltPath(a.keystoreURL)
 	if err != nil {
 		return nil, err
 	}
-	_, roots, err := rootStore(a.rootURL)
+	store, roots, err := rootStore(a.rootURL)
 	if err != nil {
 		return nil, err
 	}
@@ -66,16 +66,13 @@ func (a *app) leftovers() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	old, err := store.Leftovers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, old...)
 	for _, root := range roots {
-		old := 0
-		more, err := beside(root, func(name, base string) bool {
-			rest, ok := strings.CutPrefix(name, base)
-			if ok && strings.HasPrefix(rest, ".old-") {
-				old++
-				return old > 1 // the first is kept on purpose: the next change writes over it
-			}
-			return ok && (strings.HasPrefix(rest, ".new-") || strings.HasPrefix(rest, ".anchor.new-"))
-		})
+		more, err := beside(root, func(name, base string) bool { return strings.HasPrefix(name, base+".anchor.new-") })
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package rootfile
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,8 +22,14 @@ type mirror struct {
 	anchor    *anchorLog // nil: missing or unreadable
 	anchorErr error
 
-	unwiped []keystore.RootID // roots that older files beside it still hold
-	unsure  bool              // such a file does not tell which
+	beside []oldFile // set by lookBeside
+}
+
+// oldFile is a file beside a root file that was not wiped yet.
+type oldFile struct {
+	path  string
+	roots []keystore.RootID
+	whole bool // it parses; another may hold any root
 }
 
 // view is what all mirrors held when they were read, in canonical order.
@@ -210,42 +217,76 @@ func (v view) remembered(id keystore.RootID) bool {
 	})
 }
 
-// lookBeside notes which roots stand in files that a crash kept from being wiped: the
-// root file may say already that they are destroyed. A file that does not parse may hold
-// any, unless it was wiped to the end.
-func (s *Store) lookBeside(m *mirror) {
+// lookBeside notes what stands in files that a crash kept from being wiped: the root
+// file may say already that their roots are destroyed. What was wiped to the end counts
+// for nothing.
+func (s *Store) lookBeside(m *mirror) error {
 	left, err := s.leftovers(m.path, false)
-	m.unsure = err != nil
+	if err != nil {
+		return unavailable(m.path, err)
+	}
 	for _, l := range left {
 		data, _, err := s.disk.read(l.path, maxRootFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // somebody is wiping
 		}
-		f, decodeErr := decodeRoot(data)
-		switch {
-		case err != nil:
-			m.unsure = true
-		case decodeErr == nil:
+		old := oldFile{path: l.path}
+		if f, decodeErr := decodeRoot(data); err == nil && decodeErr == nil {
+			old.whole = true
 			for i := range f.living {
-				m.unwiped = append(m.unwiped, f.living[i].ID)
+				old.roots = append(old.roots, f.living[i].ID)
 			}
-		case len(bytes.Trim(data, "\x00")) > 0:
-			m.unsure = true
+		}
+		if err != nil || len(bytes.Trim(data, "\x00")) > 0 {
+			m.beside = append(m.beside, old)
 		}
 		clear(data)
 	}
+	return nil
+}
+
+// mayHold tells whether a file beside the mirror holds a root, or may.
+func (m *mirror) mayHold(id keystore.RootID) bool {
+	return slices.ContainsFunc(m.beside, func(o oldFile) bool { return !o.whole || slices.Contains(o.roots, id) })
+}
+
+// Leftovers names files beside the mirrors that hold a root which no mirror lists, or
+// that are no whole root file: what a crash left. The next destruction wipes them.
+func (s *Store) Leftovers(ctx context.Context) ([]string, error) {
+	var out []string
+	err := s.change(ctx, func(v view) error { // under the lock: nobody is at work
+		living, err := v.living()
+		if err != nil {
+			return err
+		}
+		for i := range v {
+			if err := s.lookBeside(&v[i]); err != nil {
+				return err
+			}
+			for _, o := range v[i].beside {
+				dead := slices.ContainsFunc(o.roots, func(id keystore.RootID) bool {
+					return !slices.ContainsFunc(living, func(r keystore.Root) bool { return r.ID == id })
+				})
+				if dead || !o.whole {
+					out = append(out, o.path)
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
 }
 
 // confirmed returns the roots that every mirror remembers as destroyed and none holds,
 // nor any file beside it.
 func (v view) confirmed() []keystore.RootID {
-	if slices.ContainsFunc(v, func(m mirror) bool { return m.root == nil || m.unsure }) {
+	if slices.ContainsFunc(v, func(m mirror) bool { return m.root == nil }) {
 		return nil // a mirror that is away has confirmed nothing
 	}
 	var out []keystore.RootID
 	for _, id := range v[0].root.destroyed {
 		if !slices.ContainsFunc(v, func(m mirror) bool {
-			return m.root.root(id) != nil || !slices.Contains(m.root.destroyed, id) || slices.Contains(m.unwiped, id)
+			return m.root.root(id) != nil || !slices.Contains(m.root.destroyed, id) || m.mayHold(id)
 		}) {
 			out = append(out, id)
 		}

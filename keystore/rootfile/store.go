@@ -118,7 +118,9 @@ func (s *Store) Load(ctx context.Context) (keystore.RootContents, error) {
 		return keystore.RootContents{}, err
 	}
 	for i := range v {
-		s.lookBeside(&v[i])
+		if err := s.lookBeside(&v[i]); err != nil && v[i].root != nil {
+			v[i].beside = append(v[i].beside, oldFile{path: v[i].path}) // what can't be looked at may hold anything
+		}
 	}
 	l := v.log()
 	c := keystore.RootContents{Store: v.store(), Living: living, Destroyed: v.confirmed(), Anchor: l.anchor, Tombstones: l.tombstones}
