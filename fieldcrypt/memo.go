@@ -27,17 +27,28 @@ type memoEntry struct {
 
 // get returns the subject of an id, which make makes if it is not remembered.
 func (m *memo) get(id plainID, make func(plainID) (keystore.Subject, error)) (keystore.Subject, error) {
+	if s, ok := m.seen(id); ok {
+		return s, nil
+	}
+	s, err := make(id)
+	if err == nil {
+		m.slot(id).Store(&memoEntry{id, s})
+	}
+	return s, err
+}
+
+// seen returns the subject of an id that is remembered.
+func (m *memo) seen(id plainID) (s keystore.Subject, ok bool) {
+	if e := m.slot(id).Load(); e != nil && e.id == id {
+		return e.subject, true
+	}
+	return s, false
+}
+
+func (m *memo) slot(id plainID) *atomic.Pointer[memoEntry] {
 	h := id.n * 0x9E3779B97F4A7C15 >> 32
 	if id.s != "" {
 		h = maphash.String(m.seed, id.s)
 	}
-	slot := &m.entries[h%uint64(len(m.entries))]
-	if e := slot.Load(); e != nil && e.id == id {
-		return e.subject, nil
-	}
-	s, err := make(id)
-	if err == nil {
-		slot.Store(&memoEntry{id, s})
-	}
-	return s, err
+	return &m.entries[h%uint64(len(m.entries))]
 }

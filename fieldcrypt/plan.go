@@ -16,12 +16,12 @@ type plan struct {
 	idKind    reflect.Kind // of the subject's id, if it needs no NewSubject; else Invalid
 	keyAt     []int        // nil: rows have no key
 	statusAt  []int        // nil: there is no Status
-	direct    bool         // usual.go can do it
-	inText    bool         // some string holds its envelope in place
-	inBytes   bool         // so do some bytes
-	pointers  [][]int      // pointers to structs that hold personal fields, outer ones first
-	others    []plain      // fields that are not personal, and the subject and key, for Export
-	order     []exported   // all of them in struct order
+	usual     usual
+	inText    bool       // some string holds its envelope in place
+	inBytes   bool       // so do some bytes
+	pointers  [][]int    // pointers to structs that hold personal fields, outer ones first
+	others    []plain    // fields that are not personal, and the subject and key, for Export
+	order     []exported // all of them in struct order
 }
 
 // inPlace: an empty field may be one that was withheld.
@@ -69,7 +69,7 @@ func readPlan(t *table, row reflect.Type) (*plan, error) {
 	if len(w.mistakes) > 0 {
 		return nil, fmt.Errorf("%w: tags of %s:\n%w", keystore.ErrInvalid, row, errors.Join(w.mistakes...))
 	}
-	w.direct = w.isDirect()
+	w.findUsual(row)
 	return w.plan, nil
 }
 
@@ -183,7 +183,7 @@ func (w *walker) tagged(f reflect.StructField, text, name string, path []int, se
 	if len(mistakes) > 0 {
 		return
 	}
-	if err := w.add(field{Field: tag.Field, path: path, kind: kind, offset: f.Offset}, kind != kindString); err != nil {
+	if err := w.add(field{Field: tag.Field, path: path, kind: kind}, kind != kindString); err != nil {
 		w.mistake(name, "%w", err)
 		return
 	}
@@ -229,16 +229,6 @@ func (w *walker) finish() {
 	if w.inPlace() && w.statuses == 0 && !w.strict {
 		w.mistake(w.row.Name(), "strings and bytes that are withheld read as empty, and only a field of type fieldcrypt.Status tells them from those that are: add one, or set Options.Strict")
 	}
-}
-
-// isDirect tells whether all that is written to stands in place and directly in the struct.
-func (p *plan) isDirect() bool {
-	for _, f := range p.fields {
-		if f.kind == kindPrivate || len(f.path) != 1 {
-			return false
-		}
-	}
-	return len(p.statusAt) <= 1
 }
 
 // kindOf tells how a Go type holds a personal value.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"unsafe"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -18,6 +19,9 @@ import (
 // that was withheld when it was read is refused, since what it lacks would be lost.
 // The error is a *RowError, or about the keystore as a whole.
 func (c *Codec[T]) Seal(ctx context.Context, row T) (T, error) {
+	if c.sealOne(unsafe.Pointer(&row)) {
+		return row, nil
+	}
 	sc := c.borrow()
 	defer c.giveBack(sc)
 	out := c.rows.Get().(*T)

@@ -45,7 +45,7 @@ type field struct {
 	column int   // RowCodec: not used by Codec
 	path   []int // Codec: see reflect.Value.FieldByIndex
 	kind   fieldKind
-	offset uintptr // Codec: in the struct, where path is one field
+	offset uintptr // usual: in the struct
 }
 
 func newTable(store *keystore.Store, name string, o *Options) *table {
@@ -153,7 +153,6 @@ const (
 type scratch struct {
 	general bool // slots were used
 	inSlots bool // the caller reads the slots: no short cut past them
-	spans   []span
 	slots   []slot
 	prime   []prime
 	aad     []byte

@@ -4,52 +4,214 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"reflect"
+	"strings"
 	"unsafe"
 
 	"github.com/oubli/oubli/keystore"
 )
 
-// The usual row: its personal fields stand in place and directly in the struct, and its
-// person is active. It is sealed and opened here in one pass, without the slots of the
-// general way, which took twice as long; docs/decisions.md has the figures. Whatever is
-// not usual, errors included, makes these functions return false with nothing changed,
-// and the general way decides.
+// The usual row: its personal fields stand in place and in the struct itself, and its
+// person is active. It is sealed and opened here without the slots of the general way,
+// which took twice as long; docs/decisions.md has the figures. Whatever is not usual,
+// errors included, makes these functions return false with nothing changed, and the
+// general way decides.
 
-// Fields are reached by their offset, which reflection gave when the tags were read:
-// the fields of a direct plan have an underlying type of string, *string or []byte.
+// usual is what a plan knows for this. Fields are reached by their offset, which
+// reflection gave when the tags were read: those of a usual row have an underlying type
+// of string, *string or []byte.
+type usual struct {
+	fields   bool // the personal fields and the Status can be reached
+	ids      bool // so can the subject's id and the row's key
+	subject  place
+	key      place
+	status   uintptr
+	noStatus bool
+}
 
-// span is a part of a buffer.
-type span struct{ from, to int }
+// place is where an id stands in a row.
+type place struct {
+	offset uintptr
+	kind   reflect.Kind
+}
 
-var absent = span{-1, -1}
+// findUsual finds out what is usual about a plan.
+func (p *plan) findUsual(row reflect.Type) {
+	u, ok := usual{noStatus: p.statusAt == nil}, true
+	reach := func(path []int) (offset uintptr, t reflect.Type) {
+		offset, t, direct := offsetOf(row, path)
+		ok = ok && direct
+		return offset, t
+	}
+	for i := range p.fields {
+		f := &p.fields[i]
+		f.offset, _ = reach(f.path)
+		ok = ok && f.kind != kindPrivate
+	}
+	u.status, _ = reach(p.statusAt)
+	if u.fields = ok; !ok {
+		return
+	}
+	id := func(path []int) (p place) {
+		offset, t := reach(path)
+		ok = ok && !t.Implements(marshalText)
+		return place{offset, t.Kind()}
+	}
+	u.subject = id(p.subjectAt)
+	if p.keyed {
+		u.key = id(p.keyAt)
+	}
+	u.ids = ok
+	p.usual = u
+}
 
-// openUsual opens a row in place.
-func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) bool {
-	if !p.direct || keys.State() != keystore.StateActive || !p.beginUsual(sc, row, keys) {
+// offsetOf finds a field in a struct, unless it stands behind a pointer.
+func offsetOf(t reflect.Type, path []int) (offset uintptr, field reflect.Type, direct bool) {
+	for _, x := range path {
+		if t.Kind() != reflect.Struct {
+			return 0, t, false
+		}
+		f := t.Field(x)
+		offset, t = offset+f.Offset, f.Type
+	}
+	return offset, t, true
+}
+
+// read reads an id. Those of other types take the general way.
+func (p place) read(row unsafe.Pointer) (id plainID, ok bool) {
+	switch at := unsafe.Add(row, p.offset); p.kind {
+	case reflect.Int64:
+		return plainID{n: uint64(*(*int64)(at))}, true
+	case reflect.Int:
+		return plainID{n: uint64(*(*int)(at))}, true
+	case reflect.Int32:
+		return plainID{n: uint64(*(*int32)(at))}, true
+	case reflect.Uint64:
+		return plainID{n: *(*uint64)(at)}, true
+	case reflect.Uint:
+		return plainID{n: uint64(*(*uint)(at))}, true
+	case reflect.Uint32:
+		return plainID{n: uint64(*(*uint32)(at))}, true
+	case reflect.String:
+		return plainID{s: *(*string)(at)}, true
+	}
+	return plainID{}, false
+}
+
+// beginUsual gets what a row of a known and active person needs, if it is at hand.
+func (p *plan) beginUsual(row unsafe.Pointer) (keys keystore.Keys, key string, ok bool) {
+	if !p.usual.ids {
+		return keys, "", false
+	}
+	id, ok := p.usual.subject.read(row)
+	if !ok {
+		return keys, "", false
+	}
+	s, ok := p.subjects.seen(id)
+	if !ok {
+		return keys, "", false
+	}
+	if p.keyed {
+		id, ok := p.usual.key.read(row)
+		if !ok {
+			return keys, "", false
+		}
+		var err error
+		switch p.usual.key.kind {
+		case reflect.String:
+			key, err = rowKey(id.s)
+		case reflect.Uint64, reflect.Uint, reflect.Uint32:
+			key, err = rowKey(id.n)
+		default:
+			key, err = rowKey(int64(id.n))
+		}
+		if err != nil {
+			return keys, "", false
+		}
+	}
+	keys, ok = p.store.Cached(s)
+	return keys, key, ok
+}
+
+// openOne opens a row in place.
+func (p *plan) openOne(row unsafe.Pointer) bool {
+	keys, key, ok := p.beginUsual(row)
+	if !ok {
 		return false
 	}
-	at, rowAAD := row.Addr().UnsafePointer(), len(sc.aad)
-	var bytes []byte // leaves with the row, so its memory is new
-	if p.inBytes {
-		n := 0
-		for i := range p.fields {
-			if f := &p.fields[i]; f.kind == kindBytes {
-				_, data, _ := inPlace(f, at)
-				n += max(0, len(data)-Overhead)
-			}
-		}
-		bytes = make([]byte, 0, n)
+	sc := p.scratch.Get().(*scratch)
+	ok = p.openAt(sc, row, keys, key)
+	p.scratch.Put(sc)
+	return ok
+}
+
+// sealOne seals a row in place, which must be a copy of the caller's.
+func (p *plan) sealOne(row unsafe.Pointer) bool {
+	keys, key, ok := p.beginUsual(row)
+	if !ok || !p.usual.noStatus && *(*Status)(unsafe.Add(row, p.usual.status)) == StatusWithheld {
+		return false
 	}
-	sc.plain, sc.spans = sc.plain[:0], sc.spans[:0]
+	sc := p.scratch.Get().(*scratch)
+	ok = p.sealAt(sc, row, keys, key)
+	p.scratch.Put(sc)
+	return ok
+}
+
+// openUsual opens a row in place with the keys of its subject.
+func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) bool {
+	if !p.usual.fields || keys.State() != keystore.StateActive {
+		return false
+	}
+	key, err := p.rowKey(row)
+	return err == nil && p.openAt(sc, row.Addr().UnsafePointer(), keys, key)
+}
+
+// sealUsual seals a row in place, which must be a copy of the caller's, with the keys
+// of its subject.
+func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) bool {
+	if !p.usual.fields || keys.State() != keystore.StateActive {
+		return false
+	}
+	key, err := p.rowKey(row)
+	return err == nil && p.sealAt(sc, row.Addr().UnsafePointer(), keys, key)
+}
+
+func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string) bool {
+	n := 0
+	for i := range p.fields {
+		if size := p.fields[i].openSize(row); size >= 0 {
+			n += size
+		} else if size == noEnvelope {
+			return false
+		}
+	}
+	plain := make([]byte, n) // leaves with the row, as its strings and bytes
+	if !p.openFields(sc, row, keys, key, plain) || !keys.Fresh() {
+		clear(plain)
+		return false
+	}
+	for i := range p.fields {
+		if f := &p.fields[i]; f.openSize(row) != absent {
+			plain = f.set(row, plain, f.openSize(row))
+		}
+	}
+	if !p.usual.noStatus {
+		*(*Status)(unsafe.Add(row, p.usual.status)) = StatusOpen
+	}
+	return true
+}
+
+// openFields opens the fields of a row into plain, one after the other. It refuses a
+// row without any.
+func (p *plan) openFields(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string, plain []byte) bool {
+	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
+	rowAAD := len(sc.aad)
 	var last uint32
 	var purpose string
 	var aead cipher.AEAD
-	opened := false
 	for i := range p.fields {
 		f := &p.fields[i]
-		text, envelope, _ := inPlace(f, at)
+		text, envelope, _ := f.inPlace(row)
 		if len(text)+len(envelope) == 0 {
-			sc.spans = append(sc.spans, absent)
 			continue
 		}
 		var err error
@@ -68,123 +230,129 @@ func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 				return false
 			}
 			last = id
+			setAADHeader(sc.aad, envelope)
 		}
 		if purpose != f.Purpose {
 			return false
 		}
-		setAADHeader(sc.aad, envelope)
 		sc.aad = append(sc.aad[:rowAAD], f.suffix...)
-		dst := sc.plain
-		if f.kind == kindBytes {
-			dst = bytes
-		}
-		from := len(dst)
-		if dst, err = aead.Open(dst, nonce, ciphertext, sc.aad); err != nil {
+		if _, err = aead.Open(plain[:0], nonce, ciphertext, sc.aad); err != nil {
 			return false
 		}
-		sc.spans = append(sc.spans, span{from, len(dst)})
-		if f.kind == kindBytes {
-			bytes = dst
-		} else {
-			sc.plain = dst
-		}
-		opened = true
+		plain = plain[len(ciphertext)-tagSize:]
 	}
-	if !opened || !keys.Fresh() {
-		return false
-	}
-	p.storeUsual(sc, at, bytes, string(sc.plain))
-	if p.statusAt != nil {
-		row.Field(p.statusAt[0]).SetString(string(StatusOpen))
-	}
-	return true
+	return last != 0
 }
 
-// sealUsual seals a row in place, which must be a copy of the caller's.
-func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) bool {
-	if !p.direct || keys.State() != keystore.StateActive || !p.beginUsual(sc, row, keys) {
-		return false
-	}
-	at, rowAAD := row.Addr().UnsafePointer(), len(sc.aad)
-	sc.spans = sc.spans[:0]
-	nonces, nBytes := 0, 0
+func (p *plan) sealAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string) bool {
+	n, nonces := 0, 0
 	for i := range p.fields {
-		f := &p.fields[i]
-		text, data, null := inPlace(f, at)
-		if null {
-			sc.spans = append(sc.spans, absent)
-			continue
-		}
-		if formOf(text) == formSealed || len(data) > 0 && data[0] == kindSealed {
-			return false // perhaps it is sealed already
-		}
-		sc.spans = append(sc.spans, span{})
-		nonces += nonceSize
-		if f.kind == kindBytes {
-			nBytes += Overhead + len(data)
-		}
-	}
-	for i, purpose := range p.purposes {
-		pr := &sc.prime[i]
-		if pr.id, pr.aead, pr.err = keys.Primary(purpose); pr.err != nil {
+		if size := p.fields[i].sealSize(row); size >= 0 {
+			n += size
+			nonces += nonceSize
+		} else if size != absent {
 			return false
 		}
 	}
 	sc.nonces = grow(sc.nonces[:0], nonces)
 	rand.Read(sc.nonces)
-	var bytes []byte
-	if nBytes > 0 {
-		bytes = make([]byte, 0, nBytes)
+	sealed := make([]byte, n) // leaves with the row, as its strings and bytes
+	if !p.sealFields(sc, row, keys, key, sealed) || !keys.Fresh() {
+		return false
 	}
-	sc.text = sc.text[:0]
-	for i, n := 0, 0; i < len(p.fields); i++ {
-		if sc.spans[i] == absent {
+	for i := range p.fields {
+		if f := &p.fields[i]; f.sealSize(row) != absent {
+			sealed = f.set(row, sealed, f.sealSize(row))
+		}
+	}
+	return true
+}
+
+// sealFields seals the fields of a row into sealed, one after the other.
+func (p *plan) sealFields(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string, sealed []byte) bool {
+	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
+	rowAAD, nonces := len(sc.aad), sc.nonces
+	var last int // 1 + the purpose's index
+	var id uint32
+	var aead cipher.AEAD
+	for i := range p.fields {
+		f := &p.fields[i]
+		text, data, null := f.inPlace(row)
+		if null {
 			continue
 		}
-		f := &p.fields[i]
-		pr := &sc.prime[f.purpose]
-		text, data, _ := inPlace(f, at)
+		if last != 1+f.purpose {
+			var err error
+			if id, aead, err = keys.Primary(f.Purpose); err != nil {
+				return false
+			}
+			last = 1 + f.purpose
+		}
+		nonce := nonces[:nonceSize]
+		nonces = nonces[nonceSize:]
 		dst := sc.bin[:0]
 		if f.kind == kindBytes {
-			dst = bytes
+			dst = sealed[:0]
 		}
-		from := len(dst)
-		dst = append(appendHeader(dst, pr.id), sc.nonces[n:n+nonceSize]...)
-		body := len(dst)
+		dst = append(appendHeader(dst, id), nonce...)
 		dst = append(append(dst, text...), data...)
-		setAADHeader(sc.aad, dst[from:])
+		setAADHeader(sc.aad, dst)
 		sc.aad = append(sc.aad[:rowAAD], f.suffix...)
-		dst = pr.aead.Seal(dst[:body], dst[body-nonceSize:body], dst[body:], sc.aad)
-		n += nonceSize
-		if f.kind == kindBytes {
-			bytes = dst
-			sc.spans[i] = span{from, len(dst)}
-			continue
+		const body = headerSize + nonceSize
+		dst = aead.Seal(dst[:body], nonce, dst[body:], sc.aad)
+		if f.kind != kindBytes {
+			sc.bin = dst
+			dst = appendText(sealed[:0], dst)
 		}
-		sc.bin = dst
-		from = len(sc.text)
-		sc.text = appendText(sc.text, dst)
-		sc.spans[i] = span{from, len(sc.text)}
+		sealed = sealed[len(dst):]
 	}
-	if !keys.Fresh() {
-		return false
-	}
-	p.storeUsual(sc, at, bytes, string(sc.text))
 	return true
 }
 
-// beginUsual begins the associated data of a row.
-func (p *plan) beginUsual(sc *scratch, row reflect.Value, keys keystore.Keys) bool {
-	key, err := p.rowKey(row)
-	if err != nil {
-		return false
+// What openSize and sealSize give for a field that holds nothing, and for one that
+// holds something that is not usual.
+const (
+	absent     = -1
+	noEnvelope = -2
+	envelope   = -2
+)
+
+// openSize is how long what an envelope in the field holds is, if it is one.
+func (f *field) openSize(row unsafe.Pointer) int {
+	text, data, _ := f.inPlace(row)
+	n := len(data)
+	if f.kind != kindBytes {
+		n = base64url.DecodedLen(max(0, len(text)-len(sealedText)))
 	}
-	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
-	return true
+	switch {
+	case n >= Overhead:
+		return n - Overhead
+	case len(text)+len(data) == 0:
+		return absent
+	}
+	return noEnvelope
 }
 
-// inPlace is what stands in a field of a direct plan; null tells whether it is nil.
-func inPlace(f *field, row unsafe.Pointer) (text string, data []byte, null bool) {
+// sealSize is how long the envelope of what the field holds will be, unless that looks
+// like one.
+func (f *field) sealSize(row unsafe.Pointer) int {
+	text, data, null := f.inPlace(row)
+	switch {
+	case null:
+		return absent
+	case f.kind == kindBytes:
+		if len(data) > 0 && data[0] == kindSealed {
+			return envelope
+		}
+		return Overhead + len(data)
+	case strings.HasPrefix(text, sealedText):
+		return envelope
+	}
+	return len(sealedText) + base64url.EncodedLen(Overhead+len(text))
+}
+
+// inPlace is what stands in a field of a usual row; null tells whether it is nil.
+func (f *field) inPlace(row unsafe.Pointer) (text string, data []byte, null bool) {
 	switch at := unsafe.Add(row, f.offset); f.kind {
 	case kindString:
 		return *(*string)(at), nil, false
@@ -200,21 +368,18 @@ func inPlace(f *field, row unsafe.Pointer) (text string, data []byte, null bool)
 	}
 }
 
-// storeUsual writes the spans of texts and bytes into the row.
-func (p *plan) storeUsual(sc *scratch, row unsafe.Pointer, bytes []byte, texts string) {
-	for i := range p.fields {
-		f, s := &p.fields[i], sc.spans[i]
-		if s == absent {
-			continue
-		}
-		switch at := unsafe.Add(row, f.offset); f.kind {
-		case kindString:
-			*(*string)(at) = texts[s.from:s.to]
-		case kindBytes:
-			*(*[]byte)(at) = bytes[s.from:s.to:s.to]
-		default:
-			text := texts[s.from:s.to]
-			*(**string)(at) = &text
-		}
+// set makes the first n bytes of b, which are the field's from now on, what stands in
+// it, and returns the rest.
+func (f *field) set(row unsafe.Pointer, b []byte, n int) (rest []byte) {
+	b, rest = b[:n:n], b[n:]
+	switch at := unsafe.Add(row, f.offset); f.kind {
+	case kindString:
+		*(*string)(at) = unsafe.String(unsafe.SliceData(b), n)
+	case kindBytes:
+		*(*[]byte)(at) = b
+	default:
+		text := unsafe.String(unsafe.SliceData(b), n)
+		*(**string)(at) = &text
 	}
+	return rest
 }
