@@ -111,29 +111,39 @@ func load(b testing.TB) *world {
 	b.Logf("created %d subjects in batches of %d: oubli %.2f us each, raw puts in the same commits %.2f us each, ratio %.2f; largest file %.0f bytes a subject, compacted %.0f",
 		w.n, createBatch, us(ours, w.n), us(theirs, w.n), float64(ours)/float64(theirs), largest, float64(st.Size())/float64(w.n))
 	require.NoError(b, os.Remove(compact))
+	before := heap()
 	start := time.Now()
 	w.store, _ = openStore(b, dir, 100_000)
-	b.Logf("opened in %.0f ms", float64(time.Since(start).Microseconds())/1000)
+	b.Logf("opened in %.0f ms, %.1f MB of heap", float64(time.Since(start).Microseconds())/1000, float64(heap()-before)/1e6)
 	shared = w
 	return w
 }
 
 func us(d time.Duration, n int) float64 { return float64(d.Nanoseconds()) / 1000 / float64(n) }
 
-// paired runs both in turns and reports their times and the ratio.
-func paired(b *testing.B, floor, ours func()) {
-	var f, o time.Duration
-	for b.Loop() {
+// paired runs both in turns and reports their times and the ratio. bare, if not nil, is
+// a second floor.
+func paired(b *testing.B, floor, bare, ours func()) {
+	var f, n, o time.Duration
+	timed := func(total *time.Duration, run func()) {
 		start := time.Now()
-		floor()
-		mid := time.Now()
-		ours()
-		f += mid.Sub(start)
-		o += time.Since(mid)
+		run()
+		*total += time.Since(start)
 	}
+	for b.Loop() {
+		timed(&f, floor)
+		if bare != nil {
+			timed(&n, bare)
+		}
+		timed(&o, ours)
+	}
+	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(f.Nanoseconds())/float64(b.N), "floor-ns")
 	b.ReportMetric(float64(o.Nanoseconds())/float64(b.N), "oubli-ns")
 	b.ReportMetric(float64(o)/float64(f), "ratio")
+	if bare != nil {
+		b.ReportMetric(float64(o)/float64(n), "ratio-without-cache")
+	}
 }
 
 // BenchmarkColdRead reads subjects whose keys are not in the cache, one at a time and
@@ -158,17 +168,20 @@ func BenchmarkColdRead(b *testing.B) {
 			}
 			picks := make([][]keystore.Subject, rounds)
 			keys := make([][][]byte, rounds)
-			paired(b, func() {
-				for r := range rounds {
-					keys[r] = keys[r][:0]
-					for range n {
-						keys[r] = append(keys[r], w.key(rand.IntN(w.n)))
+			byHand := func(cached bool) func() {
+				return func() {
+					for r := range rounds {
+						keys[r] = keys[r][:0]
+						for range n {
+							keys[r] = append(keys[r], w.key(rand.IntN(w.n)))
+						}
+					}
+					for r := range rounds {
+						require.NoError(b, w.read(cached, keys[r]...))
 					}
 				}
-				for r := range rounds {
-					require.NoError(b, w.read(keys[r]...))
-				}
-			}, func() {
+			}
+			paired(b, byHand(true), byHand(false), func() {
 				for r := range rounds {
 					picks[r] = picks[r][:0]
 					for range n {
@@ -207,7 +220,7 @@ func BenchmarkErase(b *testing.B) {
 					next += 7
 				}
 				require.NoError(b, w.erase(b, is...))
-			}, func() {
+			}, nil, func() {
 				es, err := w.store.Erase(ctx, rs...)
 				require.NoError(b, err)
 				for _, e := range es {
@@ -218,6 +231,9 @@ func BenchmarkErase(b *testing.B) {
 			})
 		})
 	}
+	st, err := os.Stat(w.path)
+	require.NoError(b, err)
+	b.Logf("after all erasures the file has %.0f bytes a subject", float64(st.Size())/float64(w.n))
 }
 
 // TestMemoryOfACachedKey measures what the cache holds for one subject.

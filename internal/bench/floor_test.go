@@ -119,7 +119,7 @@ func (f *floor) put(ps []pair) error {
 }
 
 // read is the floor of a cold read: get, unwrap, make the cipher, put it in the cache.
-func (f *floor) read(ks ...[]byte) error {
+func (f *floor) read(cached bool, ks ...[]byte) error {
 	values := make([][]byte, len(ks))
 	err := f.db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(floorBucket)
@@ -144,7 +144,9 @@ func (f *floor) read(ks ...[]byte) error {
 		if err != nil {
 			return err
 		}
-		f.cache.Set(string(k[4:]), a)
+		if cached {
+			f.cache.Set(string(k[4:]), a)
+		}
 	}
 	return nil
 }
