@@ -42,7 +42,6 @@ type field struct {
 	purpose int    // index into table.purposes
 	suffix  []byte // the end of its associated data
 
-	column int   // RowCodec: not used by Codec
 	path   []int // Codec: see reflect.Value.FieldByIndex
 	kind   fieldKind
 	offset uintptr // usual: in the struct

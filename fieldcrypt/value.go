@@ -27,7 +27,7 @@ func checkValueType(t reflect.Type) error {
 	case t == timeType, isText(t):
 		return nil
 	case t.Kind() == reflect.Pointer || t.Kind() == reflect.Interface:
-		return fmt.Errorf("Private[%s]: hold the value itself; a missing one is the zero Private", t)
+		return fmt.Errorf("hold the value itself in a Private, not a %s; a missing one is the zero Private", t)
 	}
 	return checkJSONType(t, map[reflect.Type]bool{})
 }
