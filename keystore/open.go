@@ -68,6 +68,9 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	fail := func(err error) (*epochRecord, RootContents, error) { return e, RootContents{}, err }
 	s.configure(e)
 	c, err := s.rootStore().Load(ctx)
+	if errors.Is(err, ErrNotFound) {
+		err = fmt.Errorf("%w; the keystore says that its root is at %s", err, e.place.URL)
+	}
 	if err != nil {
 		return nil, RootContents{}, err
 	}

@@ -23,8 +23,10 @@ func (a *app) initCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Make a keystore and a root",
-		Long: `Makes a keystore and a root. Keep them apart, and back both up: whoever loses the
-root has lost everybody.
+		Long: `Makes a keystore and a root. Back the keystore up. Give the root a mirror on another
+disk instead, with --root file:/a/oubli.root,file:/b/oubli.root: whoever loses the root
+has lost everybody, and an old copy of it undoes the erasures since, wherever an old copy
+of the keystore is found as well.
 
 The grace is how long backups of the keystore stay good: an erasure is final when it
 has passed, for only then is the root gone that opens them. With --grace 0 an erasure
@@ -76,7 +78,7 @@ func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool)
 	} else {
 		a.say("grace %v: an erasure is final %v after it; a keystore backup older than that opens nothing", o.Grace, o.Grace)
 	}
-	a.say("back up both, and apart: losing the root loses everybody")
+	a.say("losing the root loses everybody: keep a mirror of it on another disk, and keep it out of the keystore's backups")
 	return nil
 }
 

@@ -28,7 +28,11 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `With an argument, moves the root to these files: the new ones are written, the keystore
 names them, the old ones are wiped. Without, accepts that the root was moved to this
 host or to the path of --root by hand, on purpose. Where it came from, no copy of it
-may be left: what lives there opens old backups for good.`,
+may be left: what lives there opens old backups for good.
+
+To add a mirror, or to replace a lost one: end the application, copy PATH and PATH.anchor
+of a good mirror to the new place, name all mirrors with --root, and call this without an
+argument. To give a lost mirror up, name those that are left.`,
 		Args: between(0, 1, "at most one place"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -65,7 +65,7 @@ func (a *app) openStore(ctx context.Context, path string, roots keystore.RootSto
 	}
 	err = errors.Join(err, b.Close())
 	if _, rootErr := roots.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) {
-		return nil, withHint(err, "the keystore is there and its root is not: bring the root back from its backup, for nobody can be read without it")
+		return nil, withHint(err, "the keystore is there and its root is not: is --root right? If the root is lost, bring it back, for nobody can be read without it")
 	}
 	return nil, err
 }
