@@ -27,7 +27,14 @@
 // memory, that were logged, or that somebody copied together with a root key before an
 // erasure was final. Losing the root store loses everybody.
 //
-// A [Store] is used through package fieldcrypt, which seals and opens fields, and
-// package anonymize, which runs erasures with their signal. A [Backend] remembers
-// records; keystore/boltstore and keystore/memstore are two.
+// An application makes a keystore with [Create], or with the command line, opens it with
+// [Open], and hands the [Store] to package fieldcrypt, which seals and opens fields, and to
+// package anonymize, which runs erasures with their signal. What it calls itself is about
+// people (Restrict, Release, Rotate, Withdraw, Readmit, Status) and about the whole (Health,
+// Verify, Advance). Lookup and Ensure are for codecs; RequestErasure, Claim, Reveal,
+// Acknowledge, BeginBlanking and RecordReceivers are the steps of whoever runs an erasure.
+// Erase is for kinds that have no receivers and no tables to blank.
+//
+// A [Backend] remembers records; keystore/boltstore and keystore/memstore are two. A
+// [RootStore] holds the root; keystore/rootfile is one.
 package keystore

@@ -103,8 +103,8 @@ func (s *Store) vacant(path string) error {
 	return nil
 }
 
-// Load reads every mirror, without a lock and without writing. It takes away mirrors
-// that are missing, damaged or readable by others, as long as one is good.
+// Load reads every mirror, without a lock and without writing. Mirrors that are missing,
+// damaged or readable by others are named in Away, as long as one is good.
 func (s *Store) Load(ctx context.Context) (keystore.RootContents, error) {
 	if err := ctx.Err(); err != nil {
 		return keystore.RootContents{}, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
