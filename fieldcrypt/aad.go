@@ -16,9 +16,17 @@ const (
 // appendRowAAD appends the part that the fields of a row share. The header is filled
 // in by setAADHeader.
 func appendRowAAD(dst []byte, subject, key string, keyed bool) []byte {
+	return appendKeyAAD(appendSubjectAAD(dst, subject), key, keyed)
+}
+
+// appendSubjectAAD appends the part that all rows of a subject share.
+func appendSubjectAAD(dst []byte, subject string) []byte {
 	dst = appendPart(dst, aadLabel)
 	dst = append(dst, 0, headerSize, 0, 0, 0, 0, 0)
-	dst = appendPart(dst, subject)
+	return appendPart(dst, subject)
+}
+
+func appendKeyAAD(dst []byte, key string, keyed bool) []byte {
 	if !keyed {
 		return append(dst, 0)
 	}

@@ -23,26 +23,27 @@ type plainID struct {
 type memoEntry struct {
 	id      plainID
 	subject keystore.Subject
+	aad     []byte // see appendSubjectAAD
 }
 
 // get returns the subject of an id, which make makes if it is not remembered.
 func (m *memo) get(id plainID, make func(plainID) (keystore.Subject, error)) (keystore.Subject, error) {
-	if s, ok := m.seen(id); ok {
-		return s, nil
+	if e := m.seen(id); e != nil {
+		return e.subject, nil
 	}
 	s, err := make(id)
 	if err == nil {
-		m.slot(id).Store(&memoEntry{id, s})
+		m.slot(id).Store(&memoEntry{id, s, appendSubjectAAD(nil, s.String())})
 	}
 	return s, err
 }
 
-// seen returns the subject of an id that is remembered.
-func (m *memo) seen(id plainID) (s keystore.Subject, ok bool) {
+// seen returns what is remembered of an id, nil if nothing is.
+func (m *memo) seen(id plainID) *memoEntry {
 	if e := m.slot(id).Load(); e != nil && e.id == id {
-		return e.subject, true
+		return e
 	}
-	return s, false
+	return nil
 }
 
 func (m *memo) slot(id plainID) *atomic.Pointer[memoEntry] {

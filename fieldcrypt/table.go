@@ -150,8 +150,9 @@ const (
 
 // scratch holds what one call needs for a row and is used again for the next.
 type scratch struct {
-	general bool // slots were used
-	inSlots bool // the caller reads the slots: no short cut past them
+	general bool  // slots were used
+	inSlots bool  // the caller reads the slots: no short cut past them
+	sizes   []int // usual.go
 	slots   []slot
 	prime   []prime
 	aad     []byte

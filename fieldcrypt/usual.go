@@ -97,61 +97,72 @@ func (p place) read(row unsafe.Pointer) (id plainID, ok bool) {
 	return plainID{}, false
 }
 
+// text is rowKey for the key that stands there.
+func (p place) text(row unsafe.Pointer) (key string, ok bool) {
+	id, ok := p.read(row)
+	if !ok {
+		return "", false
+	}
+	var err error
+	switch p.kind {
+	case reflect.String:
+		key, err = rowKey(id.s)
+	case reflect.Uint64, reflect.Uint, reflect.Uint32:
+		key, err = rowKey(id.n)
+	default:
+		key, err = rowKey(int64(id.n))
+	}
+	return key, err == nil
+}
+
 // beginUsual gets what a row of a known and active person needs, if it is at hand.
-func (p *plan) beginUsual(row unsafe.Pointer) (keys keystore.Keys, key string, ok bool) {
+func (p *plan) beginUsual(row unsafe.Pointer) (sc *scratch, keys keystore.Keys, ok bool) {
 	if !p.usual.ids {
-		return keys, "", false
+		return nil, keys, false
 	}
 	id, ok := p.usual.subject.read(row)
 	if !ok {
-		return keys, "", false
+		return nil, keys, false
 	}
-	s, ok := p.subjects.seen(id)
-	if !ok {
-		return keys, "", false
+	e := p.subjects.seen(id)
+	if e == nil {
+		return nil, keys, false
 	}
+	if keys, ok = p.store.Cached(e.subject); !ok {
+		return nil, keys, false
+	}
+	var key string
 	if p.keyed {
-		id, ok := p.usual.key.read(row)
-		if !ok {
-			return keys, "", false
-		}
-		var err error
-		switch p.usual.key.kind {
-		case reflect.String:
-			key, err = rowKey(id.s)
-		case reflect.Uint64, reflect.Uint, reflect.Uint32:
-			key, err = rowKey(id.n)
-		default:
-			key, err = rowKey(int64(id.n))
-		}
-		if err != nil {
-			return keys, "", false
+		if key, ok = p.usual.key.text(row); !ok {
+			return nil, keys, false
 		}
 	}
-	keys, ok = p.store.Cached(s)
-	return keys, key, ok
+	sc = p.scratch.Get().(*scratch)
+	sc.aad = appendKeyAAD(append(sc.aad[:0], e.aad...), key, p.keyed)
+	return sc, keys, true
 }
 
 // openOne opens a row in place.
 func (p *plan) openOne(row unsafe.Pointer) bool {
-	keys, key, ok := p.beginUsual(row)
+	sc, keys, ok := p.beginUsual(row)
 	if !ok {
 		return false
 	}
-	sc := p.scratch.Get().(*scratch)
-	ok = p.openAt(sc, row, keys, key)
+	ok = p.openAt(sc, row, keys)
 	p.scratch.Put(sc)
 	return ok
 }
 
 // sealOne seals a row in place, which must be a copy of the caller's.
 func (p *plan) sealOne(row unsafe.Pointer) bool {
-	keys, key, ok := p.beginUsual(row)
-	if !ok || !p.usual.noStatus && *(*Status)(unsafe.Add(row, p.usual.status)) == StatusWithheld {
+	if !p.usual.ids || !p.usual.noStatus && *(*Status)(unsafe.Add(row, p.usual.status)) == StatusWithheld {
 		return false
 	}
-	sc := p.scratch.Get().(*scratch)
-	ok = p.sealAt(sc, row, keys, key)
+	sc, keys, ok := p.beginUsual(row)
+	if !ok {
+		return false
+	}
+	ok = p.sealAt(sc, row, keys)
 	p.scratch.Put(sc)
 	return ok
 }
@@ -162,7 +173,11 @@ func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 		return false
 	}
 	key, err := p.rowKey(row)
-	return err == nil && p.openAt(sc, row.Addr().UnsafePointer(), keys, key)
+	if err != nil {
+		return false
+	}
+	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
+	return p.openAt(sc, row.Addr().UnsafePointer(), keys)
 }
 
 // sealUsual seals a row in place, which must be a copy of the caller's, with the keys
@@ -172,28 +187,31 @@ func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 		return false
 	}
 	key, err := p.rowKey(row)
-	return err == nil && p.sealAt(sc, row.Addr().UnsafePointer(), keys, key)
+	if err != nil {
+		return false
+	}
+	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
+	return p.sealAt(sc, row.Addr().UnsafePointer(), keys)
 }
 
-func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string) bool {
+func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys) bool {
 	n := 0
+	sc.sizes = sc.sizes[:0]
 	for i := range p.fields {
-		if size := p.fields[i].openSize(row); size >= 0 {
+		size := p.fields[i].openSize(row)
+		if size >= 0 {
 			n += size
-		} else if size == noEnvelope {
+		} else if size != absent {
 			return false
 		}
+		sc.sizes = append(sc.sizes, size)
 	}
 	plain := make([]byte, n) // leaves with the row, as its strings and bytes
-	if !p.openFields(sc, row, keys, key, plain) || !keys.Fresh() {
+	if !p.openFields(sc, row, &keys, plain) || !keys.Fresh() {
 		clear(plain)
 		return false
 	}
-	for i := range p.fields {
-		if f := &p.fields[i]; f.openSize(row) != absent {
-			plain = f.set(row, plain, f.openSize(row))
-		}
-	}
+	p.setAll(sc, row, plain)
 	if !p.usual.noStatus {
 		*(*Status)(unsafe.Add(row, p.usual.status)) = StatusOpen
 	}
@@ -202,8 +220,7 @@ func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key s
 
 // openFields opens the fields of a row into plain, one after the other. It refuses a
 // row without any.
-func (p *plan) openFields(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string, plain []byte) bool {
-	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
+func (p *plan) openFields(sc *scratch, row unsafe.Pointer, keys *keystore.Keys, plain []byte) bool {
 	rowAAD := len(sc.aad)
 	var last uint32
 	var purpose string
@@ -244,33 +261,31 @@ func (p *plan) openFields(sc *scratch, row unsafe.Pointer, keys keystore.Keys, k
 	return last != 0
 }
 
-func (p *plan) sealAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string) bool {
+func (p *plan) sealAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys) bool {
 	n, nonces := 0, 0
+	sc.sizes = sc.sizes[:0]
 	for i := range p.fields {
-		if size := p.fields[i].sealSize(row); size >= 0 {
+		size := p.fields[i].sealSize(row)
+		if size >= 0 {
 			n += size
 			nonces += nonceSize
 		} else if size != absent {
 			return false
 		}
+		sc.sizes = append(sc.sizes, size)
 	}
 	sc.nonces = grow(sc.nonces[:0], nonces)
 	rand.Read(sc.nonces)
 	sealed := make([]byte, n) // leaves with the row, as its strings and bytes
-	if !p.sealFields(sc, row, keys, key, sealed) || !keys.Fresh() {
+	if !p.sealFields(sc, row, &keys, sealed) || !keys.Fresh() {
 		return false
 	}
-	for i := range p.fields {
-		if f := &p.fields[i]; f.sealSize(row) != absent {
-			sealed = f.set(row, sealed, f.sealSize(row))
-		}
-	}
+	p.setAll(sc, row, sealed)
 	return true
 }
 
 // sealFields seals the fields of a row into sealed, one after the other.
-func (p *plan) sealFields(sc *scratch, row unsafe.Pointer, keys keystore.Keys, key string, sealed []byte) bool {
-	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
+func (p *plan) sealFields(sc *scratch, row unsafe.Pointer, keys *keystore.Keys, sealed []byte) bool {
 	rowAAD, nonces := len(sc.aad), sc.nonces
 	var last int // 1 + the purpose's index
 	var id uint32
@@ -368,18 +383,23 @@ func (f *field) inPlace(row unsafe.Pointer) (text string, data []byte, null bool
 	}
 }
 
-// set makes the first n bytes of b, which are the field's from now on, what stands in
-// it, and returns the rest.
-func (f *field) set(row unsafe.Pointer, b []byte, n int) (rest []byte) {
-	b, rest = b[:n:n], b[n:]
-	switch at := unsafe.Add(row, f.offset); f.kind {
-	case kindString:
-		*(*string)(at) = unsafe.String(unsafe.SliceData(b), n)
-	case kindBytes:
-		*(*[]byte)(at) = b
-	default:
-		text := unsafe.String(unsafe.SliceData(b), n)
-		*(**string)(at) = &text
+// setAll makes b, which is the row's from now on, what stands in its fields, divided
+// as sc.sizes says.
+func (p *plan) setAll(sc *scratch, row unsafe.Pointer, b []byte) {
+	for i, n := range sc.sizes {
+		if n == absent {
+			continue
+		}
+		f, part := &p.fields[i], b[:n:n]
+		b = b[n:]
+		switch at := unsafe.Add(row, f.offset); f.kind {
+		case kindString:
+			*(*string)(at) = unsafe.String(unsafe.SliceData(part), n)
+		case kindBytes:
+			*(*[]byte)(at) = part
+		default:
+			text := unsafe.String(unsafe.SliceData(part), n)
+			*(**string)(at) = &text
+		}
 	}
-	return rest
 }
