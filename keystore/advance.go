@@ -75,8 +75,8 @@ func (s *Store) advanceOnce(ctx context.Context, force bool) (more bool, err err
 	return false, s.finish(ctx, next, begin)
 }
 
-// begin prepares the intent: a fresh root on all mirrors, the tombstones and the anchor
-// beside it, and the record that names them. next is nil when there is nothing to do.
+// begin prepares the intent: the tombstones and the anchor on all mirrors, a fresh root
+// beside them, and the record that names it. next is nil when there is nothing to do.
 func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *epochRecord, begin Group, err error) {
 	// Each page's counter first, then its worklist: what has a counter up to the one
 	// read is on the list.
@@ -129,8 +129,19 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 		}
 	}
 	next.roots = slices.DeleteFunc(next.roots, func(r rootInfo) bool { return slices.Contains(before.Destroyed, r.id) })
-	if n := len(next.roots); n > maxSuperseded && !force {
-		s.log.Info("an advance waits for superseded roots to die", "superseded", n-1)
+	waits := len(next.roots) > maxSuperseded && !force
+	if next.advances = max(e.advances, before.Anchor.Advances); !waits {
+		next.advances++
+	}
+	// Before anything that may have to wait, for a mirror or for superseded roots to die:
+	// whoever restores a copy meanwhile must not bring these people back.
+	if !waits || news(tombs, before.Tombstones) {
+		if err := s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: next.advances, Counters: counters}, tombs); err != nil {
+			return nil, nil, err
+		}
+	}
+	if waits {
+		s.log.Info("an advance waits for superseded roots to die", "superseded", len(next.roots)-1)
 		return nil, nil, nil
 	}
 
@@ -140,10 +151,6 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 		return nil, nil, err
 	}
 	if _, err := s.rememberRoot(&root); err != nil {
-		return nil, nil, err
-	}
-	next.advances = max(e.advances, before.Anchor.Advances) + 1
-	if err := s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: next.advances, Counters: counters}, tombs); err != nil {
 		return nil, nil, err
 	}
 	found, err := s.rootStore().Load(ctx)
@@ -159,6 +166,15 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 	next.intent = &intent{epoch: root.Epoch, target: root.ID}
 	begin, err = s.recordGroup(ctx, e.rev, next)
 	return next, begin, err
+}
+
+// news tells whether an event is not among those that have tombstones.
+func news(tombs, have []Tombstone) bool {
+	known := make(map[EventID]bool, len(have))
+	for _, t := range have {
+		known[t.Event] = true
+	}
+	return slices.ContainsFunc(tombs, func(t Tombstone) bool { return !known[t.Event] })
 }
 
 // recordGroup is the compare-and-swap of the epoch record.
