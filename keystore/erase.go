@@ -203,14 +203,10 @@ func (s *Store) Claim(ctx context.Context, sub Subject, worker string, lease tim
 // journal changes the journal of an erasing subject.
 func (s *Store) journal(ctx context.Context, op string, sub Subject, f func(*Journal) error) error {
 	return s.changeOne(ctx, op, sub, func(r *ring) outcome {
-		switch {
-		case r.state == StateUnknown:
-			return outcome{err: ErrUnknownSubject}
-		case r.state == StateErased:
-			return outcome{err: ErrErased}
-		case r.state != StateErasing:
-			return outcome{err: fmt.Errorf("%w: it is %s, no erasure is under way", ErrState, r.state)}
-		case r.hold != "":
+		if err := mustErase(r); err != nil {
+			return outcome{err: err}
+		}
+		if r.hold != "" {
 			return outcome{err: fmt.Errorf("%w: %s", ErrHeld, r.hold)}
 		}
 		if err := f(r.journal); err != nil {
@@ -220,18 +216,27 @@ func (s *Store) journal(ctx context.Context, op string, sub Subject, f func(*Jou
 	})
 }
 
+// mustErase refuses subjects that are not erasing.
+func mustErase(r *ring) error {
+	switch r.state {
+	case StateErasing:
+		return nil
+	case StateUnknown:
+		return ErrUnknownSubject
+	case StateErased:
+		return ErrErased
+	}
+	return fmt.Errorf("%w: it is %s, no erasure is under way", ErrState, r.state)
+}
+
 // Cancel takes a subject back to the state before its erasure was requested. It wraps
 // ErrState once blanking has begun.
 func (s *Store) Cancel(ctx context.Context, sub Subject) error {
 	return s.changeOne(ctx, "cancel the erasure of", sub, func(r *ring) outcome {
-		switch {
-		case r.state == StateUnknown:
-			return outcome{err: ErrUnknownSubject}
-		case r.state == StateErased:
-			return outcome{err: ErrErased}
-		case r.state != StateErasing:
-			return outcome{err: fmt.Errorf("%w: it is %s, no erasure is under way", ErrState, r.state)}
-		case r.journal.Blanking:
+		if err := mustErase(r); err != nil {
+			return outcome{err: err}
+		}
+		if r.journal.Blanking {
 			return outcome{err: fmt.Errorf("%w: rows have been blanked already; the erasure must go on", ErrState)}
 		}
 		before := r.journal.before

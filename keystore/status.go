@@ -117,6 +117,16 @@ func (s *Store) erasures(ctx context.Context, subjects []Subject) ([]Erasure, er
 // All walks over every subject in storage order, with flat memory. Keys, Dropped and
 // Gone are left out: they need each subject's keys unwrapped; see Status.
 func (s *Store) All(ctx context.Context) iter.Seq2[Status, error] {
+	return s.walk(ctx, ringRange, func(fin finality, rec Record) (Status, bool, error) {
+		st, err := fin.header(s.layout, rec)
+		return st, true, err
+	})
+}
+
+// walk yields what read makes of the records in a range of each page; ok is false for a
+// record to pass over. A record that cannot be read is yielded with its error, and the
+// walk goes on.
+func (s *Store) walk(ctx context.Context, of func(page uint8) (from, to []byte), read func(finality, Record) (st Status, ok bool, err error)) iter.Seq2[Status, error] {
 	return func(yield func(Status, error) bool) {
 		if err := s.check(false); err != nil {
 			yield(Status{}, err)
@@ -127,12 +137,11 @@ func (s *Store) All(ctx context.Context) iter.Seq2[Status, error] {
 			yield(Status{}, err)
 			return
 		}
+		stop := errors.New("stop")
 		for p := range s.layout.pages {
-			from, to := ringRange(uint8(p))
-			stop := errors.New("stop")
+			from, to := of(uint8(p))
 			err := scanAll(ctx, s.backend, from, to, func(rec Record) error {
-				st, err := fin.header(s.layout, rec)
-				if !yield(st, err) {
+				if st, ok, err := read(fin, rec); ok && !yield(st, err) {
 					return stop
 				}
 				return nil
@@ -177,46 +186,18 @@ func (s *Store) Restricted(ctx context.Context) iter.Seq2[Status, error] {
 }
 
 func (s *Store) listed(ctx context.Context, kind workKind, state State) iter.Seq2[Status, error] {
-	return func(yield func(Status, error) bool) {
-		if err := s.check(false); err != nil {
-			yield(Status{}, err)
-			return
+	return s.walk(ctx, workRange, func(fin finality, rec Record) (Status, bool, error) {
+		w, err := parseWork(rec)
+		if err != nil || w.kind != kind {
+			return Status{}, err != nil, err
 		}
-		fin, err := s.finality(ctx)
+		r, err := s.readRing(ctx, w.tomb.Subject)
 		if err != nil {
-			yield(Status{}, err)
-			return
+			return Status{Subject: w.tomb.Subject}, true, err
 		}
-		for p := range s.layout.pages {
-			stop := errors.New("stop")
-			from, to := workRange(uint8(p))
-			err := scanAll(ctx, s.backend, from, to, func(rec Record) error {
-				w, err := parseWork(rec)
-				if err != nil || w.kind != kind {
-					return err
-				}
-				r, err := s.readRing(ctx, w.tomb.Subject)
-				if err == nil && (r.state != state || r.entry != w.tomb.Counter) {
-					return nil // it has moved on meanwhile
-				}
-				st := Status{Subject: w.tomb.Subject}
-				if err == nil {
-					st = fin.status(s.layout, r)
-				}
-				if !yield(st, err) {
-					return stop
-				}
-				return nil
-			})
-			if err == stop {
-				return
-			}
-			if err != nil {
-				yield(Status{}, err)
-				return
-			}
-		}
-	}
+		current := r.state == state && r.entry == w.tomb.Counter // or it has moved on meanwhile
+		return fin.status(s.layout, r), current, nil
+	})
 }
 
 // Health is the state of the keystore as a whole.

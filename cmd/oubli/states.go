@@ -18,7 +18,7 @@ func (a *app) restrictCommand() *cobra.Command {
 sealed for it, but for readers that name one of the purposes given with --for.
 "oubli release" ends it. With --hold erasing is refused as well.`,
 		Args: between(1, 1, "one SUBJECT"),
-		RunE: a.forOne(func(ctx context.Context, keys *keystore.Store, s keystore.Subject) error {
+		RunE: a.forOne(func(keys *keystore.Store, ctx context.Context, s keystore.Subject) error {
 			return keys.Restrict(ctx, s, &o)
 		}),
 	}
@@ -28,43 +28,31 @@ sealed for it, but for readers that name one of the purposes given with --for.
 }
 
 func (a *app) releaseCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "release SUBJECT",
-		Short: "End a restriction",
-		Args:  between(1, 1, "one SUBJECT"),
-		RunE: a.forOne(func(ctx context.Context, keys *keystore.Store, s keystore.Subject) error {
-			return keys.Release(ctx, s)
-		}),
-	}
+	return a.stateCommand("release", "End a restriction",
+		`Ends the restriction of a subject and its hold. What an erasure kept stays restricted to
+its purposes; only a hold on it is released.`, (*keystore.Store).Release)
 }
 
 func (a *app) cancelCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "cancel SUBJECT",
-		Short: "Take back an erasure that has destroyed nothing yet",
-		Args:  between(1, 1, "one SUBJECT"),
-		RunE: a.forOne(func(ctx context.Context, keys *keystore.Store, s keystore.Subject) error {
-			return keys.Cancel(ctx, s)
-		}),
-	}
+	return a.stateCommand("cancel", "Take back an erasure that has destroyed nothing yet",
+		`Takes a subject back to the state before its erasure was requested, until the first of its
+rows is blanked. What pre-anonymize receivers did already is theirs to undo.`, (*keystore.Store).Cancel)
 }
 
 func (a *app) readmitCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "readmit SUBJECT",
-		Short: "Allow an erased subject a new key; what was sealed before stays erased",
-		Args:  between(1, 1, "one SUBJECT"),
-		RunE: a.forOne(func(ctx context.Context, keys *keystore.Store, s keystore.Subject) error {
-			return keys.Readmit(ctx, s)
-		}),
-	}
+	return a.stateCommand("readmit", "Allow an erased subject a new key; what was sealed before stays erased",
+		`Lets an erased subject be written again; the next value that is sealed for it makes a new
+key. What was sealed before stays erased.`, (*keystore.Store).Readmit)
 }
 
 func (a *app) retireCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "retire KIND RECEIVER",
 		Short: "Stop waiting for a pre-anonymize receiver that will never come back",
-		Args:  between(2, 2, "KIND and RECEIVER"),
+		Long: `Takes a receiver out of those that erasures of a kind wait for, also out of the pending
+ones. An application that still connects it records it again when it starts: disconnect it
+there first. "oubli status" names who is waited for.`,
+		Args: between(2, 2, "KIND and RECEIVER"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := keystore.CheckKind(args[0]); err != nil {
 				return usageError{err}
@@ -80,7 +68,9 @@ func (a *app) rotateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rotate SUBJECT...",
 		Short: "Give subjects fresh keys for what is sealed from now on",
-		Args:  between(1, -1, "one or more SUBJECTs"),
+		Long: `Gives each subject a new key for every purpose that it has. What was sealed before still
+opens; seal it anew to have it under the new key.`,
+		Args: between(1, -1, "one or more SUBJECTs"),
 		RunE: func(c *cobra.Command, args []string) error {
 			subjects, err := a.subjects(args)
 			if err != nil {
@@ -94,13 +84,24 @@ func (a *app) rotateCommand() *cobra.Command {
 	}
 }
 
-// forOne is a command that does f to one subject.
-func (a *app) forOne(f func(context.Context, *keystore.Store, keystore.Subject) error) func(*cobra.Command, []string) error {
+// stateCommand is a command that changes the state of one subject.
+func (a *app) stateCommand(name, short, long string, change func(*keystore.Store, context.Context, keystore.Subject) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   name + " SUBJECT",
+		Short: short,
+		Long:  long,
+		Args:  between(1, 1, "one SUBJECT"),
+		RunE:  a.forOne(change),
+	}
+}
+
+// forOne does change to the one subject that is named.
+func (a *app) forOne(change func(*keystore.Store, context.Context, keystore.Subject) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		s, err := a.oneSubject(args)
 		if err != nil {
 			return err
 		}
-		return a.withStore(c.Context(), writing, func(keys *keystore.Store) error { return f(c.Context(), keys, s) })
+		return a.withStore(c.Context(), writing, func(keys *keystore.Store) error { return change(keys, c.Context(), s) })
 	}
 }
