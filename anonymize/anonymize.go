@@ -3,6 +3,7 @@ package anonymize
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -157,7 +158,8 @@ func (e *Eraser) requests(ctx context.Context, r *Request, subjects []keystore.S
 }
 
 // checkKeep refuses to keep a purpose that no registered table of a subject's kind has
-// and no key of the subject: a typo would destroy what was to be kept.
+// and no key of the subject: a typo would destroy what was to be kept. Where there are no
+// tables to ask, it refuses one that nobody has a key for, while some have keys for others.
 func (e *Eraser) checkKeep(ctx context.Context, keep []string, subjects []keystore.Subject) error {
 	if len(keep) == 0 {
 		return nil
@@ -166,15 +168,29 @@ func (e *Eraser) checkKeep(ctx context.Context, keep []string, subjects []keysto
 	if err != nil {
 		return err
 	}
+	used := map[string]keystore.Subject{} // purposes, with somebody who has a key for it
 	for _, st := range sts {
 		tables := e.tablesOf(st.Subject.Kind())
 		if len(tables) == 0 {
+			for _, k := range st.Keys {
+				used[k.Purpose] = st.Subject
+			}
 			continue
 		}
 		for _, purpose := range keep {
 			if !slices.ContainsFunc(tables, func(t table) bool { return hasPurpose(t, purpose) }) &&
 				!slices.ContainsFunc(st.Keys, func(k keystore.KeyInfo) bool { return k.Purpose == purpose }) {
 				return invalid("%s: purpose %q is to be kept, but no registered table of its kind has a field of that purpose", st.Subject, purpose)
+			}
+		}
+	}
+	for _, other := range slices.Sorted(maps.Keys(used)) {
+		if other == "" || slices.Contains(keep, other) {
+			continue
+		}
+		for _, purpose := range keep {
+			if _, ok := used[purpose]; !ok {
+				return invalid("purpose %q is to be kept, but nobody has a key for it, and %s has one for %q; is the name right?", purpose, used[other], other)
 			}
 		}
 	}
