@@ -45,6 +45,9 @@ func (a *app) restore(ctx context.Context, from string) error {
 	if err != nil {
 		return err
 	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a link stays one
+	}
 	roots, _, err := rootStore(a.rootURL)
 	if err != nil {
 		return err
@@ -67,6 +70,9 @@ func (a *app) restore(ctx context.Context, from string) error {
 		after, loadErr := roots.Load(context.WithoutCancel(ctx))
 		if loadErr == nil && untouched(before, after) {
 			return errors.Join(err, dropUnlessGiven(from, temp))
+		}
+		if report.Epoch > 0 && errors.Is(err, keystore.ErrMismatch) {
+			return withHint(err, "%s is restored, but names another place of the root; if the root was moved here on purpose, run oubli root move --keystore bolt:%s and then oubli restore %s", temp, temp, temp)
 		}
 		return withHint(err, "%s is half restored, and may be the only keystore that the roots still open: keep it, and go on with oubli restore %s", temp, temp)
 	}
