@@ -20,8 +20,8 @@
 // Reardon, Basin and Capkun (2013).
 //
 // Advancing from one epoch to the next is roll-forward only and can be interrupted at
-// any write. internal/model explores the protocol exhaustively; the step numbers in
-// advance.go are those of its package comment.
+// any write. internal/model explores the protocol exhaustively; its package comment says
+// which of its files stands for what here.
 //
 // What it does not do: it cannot reach plaintext or keys that a process once had in
 // memory, that were logged, or that somebody copied together with a root key before an
