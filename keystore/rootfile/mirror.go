@@ -95,7 +95,14 @@ func (s *Store) readAnchor(path string) (*anchorLog, error) {
 	case err != nil:
 		return fail(fmt.Errorf("%w: %w", keystore.ErrUnavailable, err))
 	}
-	l, err := decodeAnchor(data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.readers[path]
+	if r == nil {
+		r = new(anchorReader)
+		s.readers[path] = r
+	}
+	l, err := r.decode(data)
 	if err != nil {
 		return fail(err)
 	}
@@ -298,6 +305,11 @@ func (v view) confirmed() []keystore.RootID {
 // tombstone that any of them holds.
 func (v view) log() *anchorLog {
 	out := &anchorLog{store: v.store()}
+	if len(v) == 1 && v[0].anchor != nil {
+		l := *v[0].anchor // the caller changes it
+		l.tombstones = slices.Clone(l.tombstones)
+		return &l
+	}
 	have := make(map[keystore.EventID]bool)
 	for i, m := range v {
 		if m.root == nil || m.anchor == nil {

@@ -54,6 +54,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	suspect map[string]bool // anchors whose last append failed, by path of the mirror
+	readers map[string]*anchorReader
 }
 
 var _ keystore.RootStore = (*Store)(nil)
@@ -76,7 +77,7 @@ func New(paths []string, o *Options) (*Store, error) {
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("%w: a root store needs at least one path", keystore.ErrInvalid)
 	}
-	s := &Store{host: o.Host, disk: disk{o.hook}, suspect: make(map[string]bool)}
+	s := &Store{host: o.Host, disk: disk{o.hook}, suspect: make(map[string]bool), readers: make(map[string]*anchorReader)}
 	for _, p := range paths {
 		c, err := canonical(p)
 		if err != nil {
