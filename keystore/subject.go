@@ -24,10 +24,10 @@ type Subject struct{ text string }
 
 // NewSubject makes a subject from a kind and an id. Integers become decimal,
 // [16]byte arrays are UUIDs in lower case, an [encoding.TextMarshaler] speaks for
-// itself; strings stand as they are. Pointers to these count as what they point to. Empty and zero
-// ids are refused, which also catches rows whose id the database has not made yet,
-// and so are ids with an @: an e-mail address is personal, and a subject is not
-// secret. [AllowAt] makes an exception. The error wraps [ErrInvalid].
+// itself; strings stand as they are. Pointers to these count as what they point to.
+// Empty and zero ids are refused, which also catches rows whose id the database has not
+// made yet, and so are ids with an @: an e-mail address is personal, and a subject is
+// not secret. [AllowAt] makes an exception. The error wraps [ErrInvalid].
 func NewSubject(kind string, id any, opts ...SubjectOption) (Subject, error) {
 	text, err := canonicalID(id)
 	if err != nil {
