@@ -7,10 +7,10 @@ package model
 const (
 	advancerIdle uint8 = iota
 	collecting         // reads counters and worklists, page by page
+	raising            // makes the tombstones durable beside the root
 	rooting            // makes a fresh root
 	takingBack         // writes a root that it found where it may be lacking: a fault
 	mirroring          // makes it durable on the second mirror
-	raising            // makes the tombstones durable beside the root
 	intending          // swaps the intent into the record
 	readingPage
 	starting
@@ -52,7 +52,7 @@ func (w *world) advance(s *state, i uint8) {
 		}
 		b.page++
 		if int(b.page) == w.c.Pages {
-			b.page, b.pc = 0, rooting
+			b.page, b.pc = 0, raising
 			if b.touched == 0 {
 				*b = idleAdvancer()
 			}
@@ -71,14 +71,14 @@ func (w *world) advance(s *state, i uint8) {
 	case mirroring:
 		if w.writable(s, a.target) {
 			n.mirror[1].add(a.target)
-			b.pc = raising
+			b.pc = intending
 		} else {
 			*b = idleAdvancer()
 		}
 		w.take(&n, "advancer %d makes root %d durable on mirror 1", i, a.target)
 	case raising:
 		n.beside |= a.covers
-		b.pc = intending
+		b.pc = rooting
 		w.take(&n, "advancer %d makes the tombstones durable beside the root", i)
 	case intending:
 		w.intend(s, i)
@@ -191,7 +191,7 @@ func (w *world) writable(s *state, r uint8) bool {
 
 func (w *world) afterFirstMirror() uint8 {
 	if w.c.Mirrors == 1 {
-		return raising
+		return intending
 	}
 	return mirroring
 }

@@ -14,8 +14,8 @@
 //	file            what it says                           in keystore
 //	state.go        the records, the files, who is where   the epoch record, pages, rings; RootStore
 //	writers.go      erase, create, rotate                  what commits a ring or a tombstone
-//	advancer.go     record, fresh root, intent,            the advance; RootStore's Add, Raise, Destroy
-//	                record again, destruction
+//	advancer.go     record, tombstones, fresh root,        the advance; RootStore's Raise, Add, Destroy
+//	                intent, record again, destruction
 //	pages.go        one page under the new root            start, stepwise, one-shot
 //	environment.go  late commits, backup, restore, repair  Restore; RootStore's mirrors
 //	invariants.go   what must hold                         Verify, finality
@@ -65,25 +65,25 @@
 // 100,000 states a second:
 //
 //	configuration                                          states      with
-//	one mirror, one erasure                                35,550      -race
-//	one mirror, two erasures in one shard                 881,864
-//	one mirror, erasures in both pages                    463,774      -full
-//	both shards in one page                               285,467
-//	two mirrors and their repair, one erasure             260,294
-//	two mirrors and their repair, two erasures          4,339,726      -full
-//	creator beside an erasure                             388,196
-//	creator of whom is erased                              51,546
-//	creator of whom is erased, beside another           2,087,995      -full
-//	rotator of whom is erased, late intents               170,742
-//	rotator beside an erasure, late intents               453,064      -full
-//	rotator of one of two who are erased                4,517,557      -full
-//	backup and restore, one erasure                        10,959      -race
-//	backup and restore, two erasures                      347,405
-//	backup and restore with two advancers, one erasure    534,096      -full
-//	backup and restore with a creator                     797,227      -full
-//	a superseded root in its grace                         19,322      -race
-//	a superseded root in its grace, two advancers       1,400,978      -full
-//	a superseded root in its grace, backup and restore    780,658      -full
+//	one mirror, one erasure                                30,710      -race
+//	one mirror, two erasures in one shard                 782,624
+//	one mirror, erasures in both pages                    385,851      -full
+//	both shards in one page                               231,464
+//	two mirrors and their repair, one erasure             237,838
+//	two mirrors and their repair, two erasures          4,040,734      -full
+//	creator beside an erasure                             337,410
+//	creator of whom is erased                              44,550
+//	creator of whom is erased, beside another           1,835,005      -full
+//	rotator of whom is erased, late intents               142,251
+//	rotator beside an erasure, late intents               380,539      -full
+//	rotator of one of two who are erased                4,041,253      -full
+//	backup and restore, one erasure                        10,811      -race
+//	backup and restore, two erasures                      345,009
+//	backup and restore with two advancers, one erasure    461,943      -full
+//	backup and restore with a creator                     793,246      -full
+//	a superseded root in its grace                         18,770      -race
+//	a superseded root in its grace, two advancers       1,198,423      -full
+//	a superseded root in its grace, backup and restore    773,205      -full
 //
 // Those marked -race run with the race detector too, those marked -full only with
 //
