@@ -30,6 +30,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		Short: "Put a backup of the keystore in place, without bringing anybody back",
 		Long: `Takes a copy of the keystore, erases again who was erased since it was made, advances
 past every living root, and only then puts it in place. The copy itself is not changed.
+A keystore of which one meta page is damaged can be given as its own copy.
 What stood there before is kept as PATH.replaced-TIME; its data keys die with the roots.
 
 If it is interrupted, "oubli restore PATH.restoring" goes on.`,
@@ -64,6 +65,13 @@ func (a *app) restore(ctx context.Context, from string) error {
 	before, err := roots.Load(ctx)
 	if err != nil {
 		return errors.Join(err, dropUnlessGiven(from, temp))
+	}
+	repaired, err := boltstore.Repair(temp)
+	if err != nil {
+		return errors.Join(err, dropUnlessGiven(from, temp))
+	}
+	if repaired {
+		a.warn("one of the two meta pages of %s is damaged; the other is used, which may lack what was written last", from)
 	}
 	report, err := a.revive(ctx, temp, roots)
 	if err != nil {

@@ -53,6 +53,53 @@ func TestDamagedMetaPageIsNotPassedOver(t *testing.T) {
 	}
 }
 
+// A damaged meta page need not lose everybody: the other one has the state before the
+// last commit, or the last.
+func TestRepairPutsTheOtherMetaPageInPlace(t *testing.T) {
+	file, _ := sample(t, 300)
+	path := filepath.Join(t.TempDir(), "keys")
+	for _, at := range []int{0, os.Getpagesize()} {
+		altered := bytes.Clone(file)
+		clear(altered[at+40 : at+80])
+		require.NoError(t, os.WriteFile(path, altered, 0o600))
+		_, err := boltstore.Open(path, nil)
+		require.ErrorIs(t, err, keystore.ErrTampered)
+		repaired, err := boltstore.Repair(path)
+		require.NoError(t, err)
+		require.True(t, repaired)
+		s, err := boltstore.Open(path, nil)
+		require.NoError(t, err)
+		_, err = s.Commit(t.Context(), []keystore.Group{{{Op: keystore.Put, Key: []byte("new"), Rev: 7}}})
+		require.NoError(t, err)
+		require.NoError(t, s.Close())
+		s, err = boltstore.Open(path, nil)
+		require.NoError(t, err)
+		recs, err := s.Get(t.Context(), [][]byte{[]byte("new")})
+		require.NoError(t, err)
+		require.EqualValues(t, 7, recs[0].Rev)
+		require.NoError(t, s.Close())
+	}
+}
+
+// What is whole, or wrong in another way, is left alone.
+func TestRepairChangesNothingElse(t *testing.T) {
+	file, _ := sample(t, 300)
+	path := filepath.Join(t.TempDir(), "keys")
+	both := bytes.Clone(file)
+	clear(both[40:80])
+	clear(both[os.Getpagesize()+40 : os.Getpagesize()+80])
+	for _, content := range [][]byte{file, both, file[:100], nil} {
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		repaired, err := boltstore.Repair(path)
+		require.NoError(t, err)
+		require.False(t, repaired)
+		now, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, len(content), len(now))
+		require.True(t, bytes.Equal(content, now))
+	}
+}
+
 // Pages of an earlier state are whole in themselves.
 func TestPageOfAnEarlierStateIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys")

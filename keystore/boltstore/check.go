@@ -141,7 +141,7 @@ func readMeta(f io.ReaderAt, at, size int64) (meta, error) {
 	h := fnv.New64a()
 	h.Write(b[:metaSize-8])
 	if native.Uint64(b[metaSize-8:]) != h.Sum64() || native.Uint16(buf[8:]) != flagMeta {
-		return meta{}, bad("the meta page at byte %d is damaged", at)
+		return meta{}, bad("the meta page at byte %d is damaged; a restore with this file as the copy goes on with the other", at)
 	}
 	m := meta{
 		pageSize: int(native.Uint32(b[8:])),
