@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -50,6 +51,9 @@ keystore opens what was destroyed), kept, waiting_for and error.`,
 }
 
 func (a *app) anonymize(ctx context.Context, args []string, o *anonymizeOptions) error {
+	if slices.Contains(o.keep, "") || o.keep != nil && len(o.keep) == 0 {
+		return withHint(usagef("--keep names no purpose"), "without --keep everything is erased")
+	}
 	subjects, err := a.subjects(args)
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ type app struct {
 	*ui
 	keystoreURL string
 	rootURL     string
+	host        string
 	mapFile     string
 	allowAt     bool
 }
@@ -49,6 +50,7 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	f := root.PersistentFlags()
 	f.StringVar(&a.keystoreURL, "keystore", fromEnv("OUBLI_KEYSTORE", "bolt:oubli.keys"), "the keystore, bolt:PATH (or OUBLI_KEYSTORE)")
 	f.StringVar(&a.rootURL, "root", fromEnv("OUBLI_ROOT", "file:oubli.root"), "the root keys, file:PATH[,file:PATH] (or OUBLI_ROOT)")
+	f.StringVar(&a.host, "host", fromEnv("OUBLI_HOST", ""), "the name of this host, where the machine's own will not do, as in containers (or OUBLI_HOST)")
 	f.StringVar(&a.mapFile, "map", "oubli.yaml", "the data map")
 	f.BoolVar(&a.allowAt, "allow-at", false, "accept ids with an @")
 	root.AddCommand(

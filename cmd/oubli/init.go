@@ -51,7 +51,7 @@ func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool)
 	if err != nil {
 		return err
 	}
-	roots, rootPaths, err := rootStore(a.rootURL)
+	roots, rootPaths, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return err
 	}

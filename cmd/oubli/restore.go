@@ -49,7 +49,7 @@ func (a *app) restore(ctx context.Context, from string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // a link stays one
 	}
-	roots, _, err := rootStore(a.rootURL)
+	roots, _, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return err
 	}

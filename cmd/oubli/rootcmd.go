@@ -50,7 +50,7 @@ argument. To give a lost mirror up, name those that are left.`,
 }
 
 func (a *app) moveRoot(ctx context.Context, to string) error {
-	roots, _, err := rootStore(to)
+	roots, _, err := a.rootStore(to)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (a *app) adoptRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	roots, _, err := rootStore(a.rootURL)
+	roots, _, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return err
 	}

@@ -22,12 +22,12 @@ func boltPath(url string) (string, error) {
 	return path, nil
 }
 
-func rootStore(url string) (*rootfile.Store, []string, error) {
+func (a *app) rootStore(url string) (*rootfile.Store, []string, error) {
 	paths, err := rootfile.Parse(url)
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	r, err := rootfile.New(paths, nil)
+	r, err := rootfile.New(paths, &rootfile.Options{Host: a.host})
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
@@ -47,7 +47,7 @@ func (a *app) store(ctx context.Context, how access) (*keystore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots, _, err := rootStore(a.rootURL)
+	roots, _, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func (a *app) leftovers(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	store, roots, err := rootStore(a.rootURL)
+	store, roots, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return nil, err
 	}
