@@ -89,7 +89,11 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 	next = e.clone()
 	next.touched = nil
 	for p, c := range counters {
-		if p < len(covered) && c <= covered[p] {
+		if p < len(covered) && c < covered[p] {
+			// What it counts from here would pass for covered.
+			return nil, nil, fmt.Errorf("%w: the change counter of page %d is at %d, and an advance has covered %d", ErrTampered, p, c, covered[p])
+		}
+		if p < len(covered) && c == covered[p] {
 			continue
 		}
 		list, err := s.worklist(ctx, uint8(p), 0)

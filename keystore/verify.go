@@ -94,7 +94,10 @@ func (v *verifier) page(number uint8) error {
 	if err != nil {
 		return err
 	}
-	entries := map[uint64]work{}
+	if covers := v.record.root(v.record.current).covers; int(number) < len(covers) && counters[number] < covers[number] {
+		v.problem("the change counter of page %d is at %d, and an advance has covered %d", number, counters[number], covers[number])
+	}
+	entries, destroyed := map[uint64]work{}, map[uint64]bool{}
 	list, err := s.worklist(v.ctx, number, 0)
 	if err != nil {
 		v.problem("page %d: %v", number, err)
@@ -105,6 +108,8 @@ func (v *verifier) page(number uint8) error {
 		}
 		if w.kind != workDestroyed {
 			entries[w.tomb.Counter] = w
+		} else {
+			destroyed[w.tomb.Counter] = true
 		}
 	}
 	err = scanAll(v.ctx, s.backend, []byte{number}, []byte{number + 1}, func(rec Record) error {
@@ -114,7 +119,7 @@ func (v *verifier) page(number uint8) error {
 		case len(rec.Key) > 1 && rec.Key[1] == kindWork:
 			return nil
 		}
-		return v.ring(number, rec, entries)
+		return v.ring(number, rec, entries, destroyed)
 	})
 	if err != nil {
 		return err
@@ -125,7 +130,7 @@ func (v *verifier) page(number uint8) error {
 	return nil
 }
 
-func (v *verifier) ring(number uint8, rec Record, entries map[uint64]work) error {
+func (v *verifier) ring(number uint8, rec Record, entries map[uint64]work, destroyed map[uint64]bool) error {
 	shard, sub, ok := splitRingKey(rec.Key)
 	if !ok {
 		v.problem("page %d: a record has a key that names nobody", number)
@@ -154,6 +159,9 @@ func (v *verifier) ring(number uint8, rec Record, entries map[uint64]work) error
 		delete(entries, r.entry)
 	} else if r.state == StateErasing || r.state == StateRestricted {
 		v.problem("%s is %s, and not on the worklist of its page", sub, r.state)
+	}
+	if c := r.last.counter; c != 0 && !destroyed[c] && !v.record.root(v.record.current).covered(number, c) {
+		v.problem("keys of %s were destroyed, and the worklist of its page does not have it: no advance will take it in", sub)
 	}
 	if r.state == StateErased && len(r.keys) > 0 {
 		v.problem("%s is erased and still has keys", sub)
