@@ -46,3 +46,37 @@ func interruptLeavesNothing(t *testing.T) {
 		})
 	}
 }
+
+// What a killed run left of its output may be plaintext. The next run takes it away, and
+// leaves alone what belongs to one that is at work.
+func killedOutputIsSwept(t *testing.T) {
+	p := newPeople(t, 1, 0)
+	require.NoError(t, os.WriteFile(filepath.Join(p.dir, "oubli.yaml"),
+		[]byte("tables: {people: {subject: customer=id, personal: [name]}}"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(p.dir, "empty.csv"), []byte("id,name\n"), 0o600))
+	temps := func() []string {
+		found, err := filepath.Glob(filepath.Join(p.dir, ".out.csv.oubli-*"))
+		require.NoError(t, err)
+		return found
+	}
+	c := p.command("open", "people", "-", "-o", "out.csv")
+	in, err := c.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	_, err = io.WriteString(in, "id,name\n")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(temps()) == 1 }, 10*time.Second, 5*time.Millisecond)
+
+	other := p.command("open", "people", "empty.csv", "-o", "out.csv")
+	out, err := other.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Len(t, temps(), 1, "it belongs to a run that is at work")
+
+	require.NoError(t, c.Process.Kill())
+	require.Error(t, c.Wait())
+	require.Len(t, temps(), 1)
+	other = p.command("open", "people", "empty.csv", "-o", "out.csv")
+	out, err = other.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Empty(t, temps())
+}

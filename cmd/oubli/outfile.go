@@ -8,6 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // outFile is where data goes: standard output, or a file that appears under its name
@@ -35,8 +38,8 @@ func createOut(path string, stdout io.Writer) (*outFile, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	dir, name := filepath.Split(path)
-	f, err := os.CreateTemp(filepath.Clean(dir), "."+name+".oubli-*")
+	sweep(path)
+	f, err := createTemp(path)
 	if err != nil {
 		return nil, err
 	}
@@ -56,14 +59,55 @@ func (o *outFile) finish() error {
 	if err := o.temp.Sync(); err != nil {
 		return err
 	}
-	if err := o.temp.Close(); err != nil {
+	if err := os.Rename(o.temp.Name(), o.path); err != nil { // still locked
 		return err
 	}
-	if err := os.Rename(o.temp.Name(), o.path); err != nil {
-		return err
-	}
+	temp := o.temp
 	o.temp = nil
-	return syncDir(filepath.Dir(o.path))
+	return errors.Join(temp.Close(), syncDir(filepath.Dir(o.path)))
+}
+
+// beingWritten stands in the name of an output that is not finished.
+const beingWritten = ".oubli-"
+
+// createTemp makes the file that is to become the output, and locks it: so a run that is
+// at work is told from one that was killed.
+func createTemp(path string) (*os.File, error) {
+	dir, name := filepath.Split(path)
+	for {
+		f, err := os.CreateTemp(filepath.Clean(dir), "."+name+beingWritten+"*")
+		if err != nil {
+			return nil, err
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			// Another may have swept it away before it was locked.
+			mine, err := f.Stat()
+			if there, err2 := os.Lstat(f.Name()); err != nil || err2 != nil || !os.SameFile(mine, there) {
+				f.Close()
+				continue
+			}
+		}
+		return f, nil
+	}
+}
+
+// sweep removes what killed runs left of an output, since it may be plaintext. What
+// cannot be looked at stays; it is no reason to fail.
+func sweep(path string) {
+	left, err := beside(path, func(name, base string) bool { return strings.HasPrefix(name, "."+base+beingWritten) })
+	if err != nil {
+		return
+	}
+	for _, l := range left {
+		f, err := os.OpenFile(l, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			os.Remove(l)
+		}
+		f.Close()
+	}
 }
 
 // discard removes what was written, unless it is finished.

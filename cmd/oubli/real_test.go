@@ -24,6 +24,7 @@ func TestRealProgram(t *testing.T) {
 	t.Run("killed while restoring with grace 0", func(t *testing.T) { killWhileRestoring(t, 0) })
 	t.Run("killed while restoring with grace 1h", func(t *testing.T) { killWhileRestoring(t, time.Hour) })
 	t.Run("interrupted", interruptLeavesNothing)
+	t.Run("killed while opening", killedOutputIsSwept)
 	t.Run("memory", memoryIsFlat)
 }
 
