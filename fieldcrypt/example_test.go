@@ -3,12 +3,11 @@ package fieldcrypt_test
 import (
 	"context"
 	"fmt"
-	"testing"
 	"time"
 
 	"github.com/oubli/oubli/fieldcrypt"
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/keystoretest"
+	"github.com/oubli/oubli/keystore/memstore"
 )
 
 // User is a row of the application, tagged.
@@ -116,10 +115,15 @@ func (t *usersTable) User(_ context.Context, id int64) (*User, error) {
 }
 
 // exampleStore is a keystore in memory. Applications open theirs.
-func exampleStore() *keystore.Store { return keystoretest.New(exampleTB{}) }
-
-type exampleTB struct{ testing.TB }
-
-func (exampleTB) Helper()                   {}
-func (exampleTB) Cleanup(func())            {}
-func (exampleTB) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
+func exampleStore() *keystore.Store {
+	ctx := context.Background()
+	backend, roots := memstore.New(), memstore.NewRoots()
+	if err := keystore.Create(ctx, backend, roots, nil); err != nil {
+		panic(err)
+	}
+	keys, err := keystore.Open(ctx, backend, roots, nil)
+	if err != nil {
+		panic(err)
+	}
+	return keys
+}

@@ -180,7 +180,7 @@ func (t *table) sealSpecial(sc *scratch, keys keystore.Keys, f *field, s *slot, 
 		s.blank(text)
 		return 0, nil
 	}
-	return 0, &keystore.Error{Err: p.err, Hint: "an erased field takes no new content: write back what was read, or readmit the subject"}
+	return 0, &keystore.Error{Err: p.err, Hint: "an erased field takes no new content: write back what was read"}
 }
 
 func withheldError(err error) error {

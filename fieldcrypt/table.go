@@ -245,7 +245,7 @@ func hint(err error) string {
 	case errors.Is(err, keystore.ErrUnknownSubject), errors.Is(err, keystore.ErrUnknownKey):
 		return "is this the keystore that the row was sealed with? This is not an erasure"
 	case errors.Is(err, keystore.ErrTampered):
-		return "the value was altered, or belongs to another person, column, table or row"
+		return "the value was altered, or never was sealed, or belongs to another person, column, table or row"
 	}
 	return ""
 }
