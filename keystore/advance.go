@@ -132,7 +132,7 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 			return nil, nil, err
 		}
 	}
-	next.roots = slices.DeleteFunc(next.roots, func(r rootInfo) bool { return slices.Contains(before.Destroyed, r.id) })
+	next.roots = slices.DeleteFunc(next.roots, func(r rootInfo) bool { return slices.Contains(e.dead(before), r.id) })
 	waits := len(next.roots) > maxSuperseded && !force
 	if next.advances = max(e.advances, before.Anchor.Advances); !waits {
 		next.advances++

@@ -32,7 +32,7 @@ func (s *Store) destroyDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	due = slices.DeleteFunc(due, func(id RootID) bool { return slices.Contains(c.Destroyed, id) })
+	due = slices.DeleteFunc(due, func(id RootID) bool { return slices.Contains(e.dead(c), id) })
 	if len(due) == 0 {
 		return nil
 	}
@@ -41,6 +41,9 @@ func (s *Store) destroyDue(ctx context.Context) error {
 	}
 	if err := s.rootStore().Destroy(ctx, due); err != nil {
 		return fmt.Errorf("destroy superseded roots: %w", err)
+	}
+	if e.other != "" {
+		return nil // what another place holds is not gone
 	}
 	gone := append(slices.Clone(c.Destroyed), due...)
 	if err := s.rootStore().Trim(ctx, func(t Tombstone) bool { return e.final(t.Page, t.Counter, gone) }); err != nil {

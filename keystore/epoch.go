@@ -27,6 +27,8 @@ type epochRecord struct {
 	touched  []byte // the shards that the advance under way, or the last one, re-keys: a bit each
 	intent   *intent
 	roots    []rootInfo // current, successor, superseded; each once
+	other    string     // while the root is moved: the place, besides the recorded one, that may hold roots
+	extra    []byte     // sections of later versions
 }
 
 // intent is an advance that has begun: from here there is only forward.
@@ -77,6 +79,15 @@ func (e *epochRecord) touch(shard uint16) {
 	e.touched[shard/8] |= 1 << (shard % 8)
 }
 
+// dead are the roots that count as destroyed: those that every mirror has confirmed,
+// and none while a move is not finished, since another place may hold them, too.
+func (e *epochRecord) dead(c RootContents) []RootID {
+	if e.other != "" {
+		return nil
+	}
+	return c.Destroyed
+}
+
 // final tells whether an event is out of reach of every root that may still live;
 // destroyed are the roots that every mirror has confirmed destroyed.
 func (e *epochRecord) final(page uint8, counter uint64, destroyed []RootID) bool {
@@ -110,6 +121,7 @@ const (
 	secRoots   = 4
 	secTouched = 5
 	secIntent  = 6
+	secMove    = 7
 )
 
 // encode writes the record, and behind it a tag made with the current root, so that
@@ -145,6 +157,10 @@ func (e *epochRecord) encode(root tink.AEAD) ([]byte, error) {
 	if e.intent != nil {
 		b = appendSection(b, secIntent, binary.AppendUvarint(slices.Clone(e.intent.target[:]), e.intent.epoch))
 	}
+	if e.other != "" {
+		b = appendSection(b, secMove, appendString(nil, e.other))
+	}
+	b = append(b, e.extra...)
 	tag, err := root.Encrypt(nil, epochAD(b))
 	if err != nil {
 		return nil, fmt.Errorf("authenticate the epoch record: %w", err)
@@ -201,6 +217,10 @@ func parseEpoch(rec Record) (e *epochRecord, check func(root tink.AEAD) error, e
 			p.b = nil
 		case secIntent:
 			e.intent = &intent{target: RootID(p.fixed(16)), epoch: p.uvarint()}
+		case secMove:
+			e.other = p.string()
+		default:
+			e.extra = keep(e.extra, sec, p)
 		}
 	})
 	if err := r.end("the epoch record"); err != nil || outer.bad || seen != 1<<secStore|1<<secPlace|1<<secEpoch|1<<secRoots {

@@ -109,6 +109,11 @@ func (r *ring) request(q *Request, receivers []string, now time.Time) outcome {
 	case StateErased:
 		return outcome{}
 	case StateErasing:
+		for _, p := range q.Keep {
+			if !slices.Contains(r.journal.Keep, p) {
+				return outcome{err: fmt.Errorf("%w: the erasure under way does not keep %q; cancel it and ask again", ErrState, p)}
+			}
+		}
 		return outcome{}
 	case StateRestricted:
 		if r.kept && len(q.Keep) > 0 && !slices.ContainsFunc(r.purposes, func(p string) bool { return !slices.Contains(q.Keep, p) }) {

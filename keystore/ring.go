@@ -23,6 +23,7 @@ type ring struct {
 	keys    []ringKey // in the order in which they were made: the last of a purpose is primary
 	dropped []droppedKey
 	gone    []string // withdrawn purposes
+	extra   []byte   // sections of later versions, wrapped with the keys
 }
 
 // clearPart stands unencrypted beside the wrapped keys, and is authenticated with them.
@@ -33,6 +34,7 @@ type clearPart struct {
 	journal  *Journal
 	entry    uint64 // the counter of this subject's entry on the worklist, 0 if none
 	last     event  // the last destruction
+	extra    []byte // sections of later versions
 }
 
 // event is a destruction of keys; the page's counter orders it.
@@ -119,7 +121,7 @@ func (c *clearPart) encode() []byte {
 	if c.last.counter != 0 {
 		b = appendSection(b, secLast, binary.AppendUvarint(c.last.id[:len(c.last.id):len(c.last.id)], c.last.counter))
 	}
-	return b
+	return append(b, c.extra...)
 }
 
 func (c *clearPart) decode(b []byte) error {
@@ -140,6 +142,8 @@ func (c *clearPart) decode(b []byte) error {
 			c.entry = p.uvarint()
 		case secLast:
 			c.last = event{id: EventID(p.fixed(16)), counter: p.uvarint()}
+		default:
+			c.extra = keep(c.extra, tag, p)
 		}
 	})
 	return r.end("the journal")
@@ -211,6 +215,7 @@ func (r *ring) seal(store StoreID, gen uint32, key tink.AEAD) ([]byte, error) {
 	if len(r.gone) > 0 {
 		b = appendSection(b, secGone, appendStrings(nil, r.gone))
 	}
+	b = append(b, r.extra...)
 	clear := r.clearPart.encode()
 	return wrapRing(store, r.subject, r.shard, gen, key, r.state, clear, b)
 }
@@ -280,6 +285,8 @@ func (r *ring) decodeKeys(plain []byte) error {
 			}
 		case secGone:
 			r.gone = p.strings()
+		default:
+			r.extra = keep(r.extra, tag, p)
 		}
 	})
 	return d.end("ring")

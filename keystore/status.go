@@ -70,7 +70,10 @@ func (s *Store) finality(ctx context.Context) (finality, error) {
 		return finality{}, err
 	}
 	e, err := s.record(ctx)
-	return finality{record: e, destroyed: c.Destroyed}, err
+	if err != nil {
+		return finality{}, err
+	}
+	return finality{record: e, destroyed: e.dead(c)}, nil
 }
 
 // status fills in all that needs no shard key.
@@ -207,6 +210,7 @@ type Health struct {
 	Roots      []RootStatus `json:"roots"`
 	Unnamed    []RootID     `json:"unnamed,omitempty"` // living roots that the record does not name; the next advance supersedes them
 	Away       []string     `json:"away,omitempty"`    // mirrors that can't be read
+	Moving     string       `json:"moving,omitempty"`  // a move of the root is not finished: this place may hold a copy, and nothing is final
 	Overdue    int          `json:"overdue"`           // superseded roots that should be dead and are not
 	Pending    int          `json:"pending"`           // subjects that are erasing
 	Restricted int          `json:"restricted"`
@@ -237,8 +241,10 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 		return h, err
 	}
 	h.Epoch, h.Advancing, h.Away = e.epoch, e.intent != nil, c.Away
+	dead := e.dead(c)
+	h.Moving = e.other
 	for _, r := range e.roots {
-		if slices.Contains(c.Destroyed, r.id) {
+		if slices.Contains(dead, r.id) {
 			continue
 		}
 		st := RootStatus{ID: r.id, Role: "superseded", Superseded: r.since}
@@ -281,7 +287,7 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 		}
 	}
 	for _, t := range c.Tombstones {
-		if !e.final(t.Page, t.Counter, c.Destroyed) && !slices.ContainsFunc(h.NotFinal, func(n Tombstone) bool { return n.Event == t.Event }) {
+		if !e.final(t.Page, t.Counter, dead) && !slices.ContainsFunc(h.NotFinal, func(n Tombstone) bool { return n.Event == t.Event }) {
 			h.NotFinal = append(h.NotFinal, t)
 		}
 	}

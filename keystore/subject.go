@@ -24,7 +24,7 @@ type Subject struct{ text string }
 
 // NewSubject makes a subject from a kind and an id. Integers become decimal,
 // [16]byte arrays are UUIDs in lower case, an [encoding.TextMarshaler] speaks for
-// itself; strings stand as they are. Pointers to these count as what they point to.
+// itself; strings stand as they are, but for UUIDs, which become lower case. Pointers to these count as what they point to.
 // Empty and zero ids are refused, which also catches rows whose id the database has not
 // made yet, and so are ids with an @: an e-mail address is personal, and a subject is
 // not secret. [AllowAt] makes an exception. The error wraps [ErrInvalid].
@@ -55,6 +55,9 @@ type subjectRules struct{ at bool }
 func AllowAt() SubjectOption { return func(r *subjectRules) { r.at = true } }
 
 func newSubject(kind, id, text string, opts []SubjectOption) (Subject, error) {
+	if lower := strings.ToLower(id); lower != id && isUUID(lower) {
+		id, text = lower, kind+"/"+lower
+	}
 	var rules subjectRules
 	for _, o := range opts {
 		o(&rules)
@@ -164,6 +167,19 @@ func canonicalID(id any) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("ids of type %T are not supported: use an integer, a string, a UUID or a TextMarshaler", id)
+}
+
+// isUUID tells whether id has the form 8-4-4-4-12 of lower case hexadecimal digits.
+func isUUID(id string) bool {
+	if len(id) != 36 {
+		return false
+	}
+	for i, c := range []byte(id) {
+		if dash := i == 8 || i == 13 || i == 18 || i == 23; dash != (c == '-') || !dash && !strings.ContainsRune("0123456789abcdef", rune(c)) {
+			return false
+		}
+	}
+	return true
 }
 
 func clip(s string) string {

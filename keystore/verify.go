@@ -38,6 +38,9 @@ func (s *Store) Verify(ctx context.Context) (VerifyReport, error) {
 			v.problem("root %s should have been destroyed at %s", r.ID, r.Dies)
 		}
 	}
+	if h.Moving != "" {
+		v.problem("a move of the root is not finished: %s may hold a copy; run oubli root move", h.Moving)
+	}
 	for _, m := range h.Away {
 		v.problem("a mirror of the root is away: %s", m)
 	}

@@ -135,6 +135,14 @@ func (r *reader) sections(f func(tag byte, body *reader)) {
 	}
 }
 
+// keep adds a part that this version does not know to those that it writes back: a later
+// version's part must outlive an earlier one's write.
+func keep(extra []byte, tag byte, body *reader) []byte {
+	extra = appendSection(extra, tag, body.b)
+	body.b = nil
+	return extra
+}
+
 // end reports what is wrong with the record: cut short, overlong, or nothing.
 func (r *reader) end(what string) error {
 	if r.bad || len(r.b) > 0 {

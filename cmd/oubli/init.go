@@ -82,16 +82,29 @@ func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool)
 	return nil
 }
 
+// createdRoots remembers whether it was this call that made the root.
+type createdRoots struct {
+	keystore.RootStore
+	done bool
+}
+
+func (c *createdRoots) Create(ctx context.Context, contents keystore.RootContents) error {
+	err := c.RootStore.Create(ctx, contents)
+	c.done = err == nil
+	return err
+}
+
 // create makes the keystore file first: whoever makes it may make the root.
 func create(ctx context.Context, path string, roots keystore.RootStore, rootPaths []string, o *keystore.CreateOptions) error {
 	b, err := boltstore.Create(path, nil)
 	if err != nil {
 		return err
 	}
-	if err := keystore.Create(ctx, b, roots, o); err != nil {
+	ours := &createdRoots{RootStore: roots}
+	if err := keystore.Create(ctx, b, ours, o); err != nil {
 		err = errors.Join(err, b.Close(), os.Remove(path))
-		if errors.Is(err, keystore.ErrExists) {
-			return err // the root is not ours
+		if !ours.done {
+			return err // if a root is there, somebody else made it
 		}
 		removeErr := roots.Remove(context.WithoutCancel(ctx))
 		if left := existing(withAnchors(rootPaths)); len(left) > 0 {

@@ -14,10 +14,11 @@ import (
 // test binary the other programs of the scripts.
 func TestMain(m *testing.M) {
 	testscript.Main(realProgram{m}, map[string]func(){
-		"app":     func() { os.Exit(application(os.Args[1:])) },
-		"hold":    func() { os.Exit(hold(os.Args[1])) },
-		"empty":   func() { os.Exit(empty(os.Args[1])) },
-		"foreign": func() { os.Exit(foreign(os.Args[1], os.Args[2])) },
+		"app":        func() { os.Exit(application(os.Args[1:])) },
+		"hold":       func() { os.Exit(hold(os.Args[1])) },
+		"empty":      func() { os.Exit(empty(os.Args[1])) },
+		"foreign":    func() { os.Exit(foreign(os.Args[1], os.Args[2])) },
+		"half-moved": func() { os.Exit(halfMoved(os.Args[1], os.Args[2], os.Args[3])) },
 	})
 }
 

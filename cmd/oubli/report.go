@@ -19,7 +19,8 @@ type storeReport struct {
 	Host       string            `json:"host"`
 	Class      string            `json:"class"` // how real the destruction of a root is
 	Roots      []rootReport      `json:"roots"`
-	Away       []string          `json:"away"` // mirrors of the root that cannot be read
+	Moving     string            `json:"moving"` // a move of the root that is not finished: this place may hold a copy
+	Away       []string          `json:"away"`   // mirrors of the root that cannot be read
 	Overdue    int               `json:"overdue"`
 	Unadvanced int               `json:"unadvanced"` // destroyed, but no advance has taken it in
 	Subjects   map[string]int    `json:"subjects"`   // by state
@@ -42,7 +43,7 @@ func health(ctx context.Context, keys *keystore.Store) (*storeReport, keystore.H
 	}
 	r := &storeReport{Keystore: info.Name, ID: info.ID.String(), Epoch: h.Epoch, Advancing: h.Advancing,
 		Grace: info.Grace.String(), Root: info.Root.URL, Host: info.Root.Host, Class: info.Root.Class,
-		Away: append([]string{}, h.Away...), Overdue: h.Overdue, Unadvanced: h.Unadvanced,
+		Moving: h.Moving, Away: append([]string{}, h.Away...), Overdue: h.Overdue, Unadvanced: h.Unadvanced,
 		Subjects: map[string]int{}, Erasing: []keystore.Status{}, NotFinal: []keystore.Status{}}
 	for _, root := range h.Roots {
 		rr := rootReport{ID: root.ID.String(), Role: root.Role}

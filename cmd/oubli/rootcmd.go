@@ -27,7 +27,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Move the root to another path, or accept where it now stands",
 		Long: `With an argument, moves the root to these files: the new ones are written, the keystore
 names them, the old ones are wiped. Without, accepts that the root was moved to this
-host or to the path of --root by hand, on purpose. Where it came from, no copy of it
+host or to the path of --root by hand, on purpose, or finishes a move that was
+interrupted. Where it came from, no copy of it
 may be left: what lives there opens old backups for good.
 
 To add a mirror, or to replace a lost one: end the application, copy PATH and PATH.anchor
@@ -63,7 +64,28 @@ func (a *app) moveRoot(ctx context.Context, to string) error {
 	})
 }
 
+// adoptRoot finishes a move that was interrupted, or accepts where the root stands.
 func (a *app) adoptRoot(ctx context.Context) error {
+	finished := false
+	err := a.withStore(ctx, writing, func(keys *keystore.Store) error {
+		h, err := keys.Health(ctx)
+		if err != nil || h.Moving == "" {
+			return err
+		}
+		other, _, err := a.rootStore(h.Moving)
+		if err != nil {
+			return err
+		}
+		if err := keys.FinishMove(ctx, other); err != nil {
+			return err
+		}
+		finished = true
+		a.say("the move is finished: %s holds no root any more", h.Moving)
+		return nil
+	})
+	if finished || err != nil && !errors.Is(err, keystore.ErrMismatch) {
+		return err
+	}
 	path, err := boltPath(a.keystoreURL)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -182,6 +183,36 @@ func empty(path string) int {
 	}
 	return fail(b.Close())
 }
+
+// halfMoved moves the root of a keystore and dies before the old one is destroyed.
+func halfMoved(keysPath, fromPath, toPath string) int {
+	ctx := context.Background()
+	b, err := boltstore.Open(keysPath, nil)
+	if err != nil {
+		return fail(err)
+	}
+	from, err := rootfile.New([]string{fromPath}, nil)
+	if err != nil {
+		return fail(err)
+	}
+	to, err := rootfile.New([]string{toPath}, nil)
+	if err != nil {
+		return fail(err)
+	}
+	keys, err := keystore.Open(ctx, b, stays{from}, nil)
+	if err != nil {
+		return fail(err)
+	}
+	if err := keys.MoveRoots(ctx, to); err == nil {
+		return fail(errors.New("the move ended"))
+	}
+	return fail(keys.Close())
+}
+
+// stays is a root store that cannot be removed.
+type stays struct{ keystore.RootStore }
+
+func (stays) Remove(context.Context) error { return errors.New("killed") }
 
 // foreign makes a keystore and a root that belong to another host.
 func foreign(keysPath, rootPath string) int {

@@ -113,6 +113,9 @@ func (p *printer) roots(r *storeReport) {
 		}
 		p.line("%s", line)
 	}
+	if r.Moving != "" {
+		p.line("a move of the root is not finished: %s may hold a copy, and nothing is final; run oubli root move", r.Moving)
+	}
 	for _, away := range r.Away {
 		p.line("a mirror of the root is away: %s", away)
 	}
