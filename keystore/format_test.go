@@ -261,3 +261,37 @@ func TestDataKeysAreTinkKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "Bob", string(plain))
 }
+
+// Parts that a later version added outlive a write by this one.
+func TestPartsOfLaterVersionsAreKept(t *testing.T) {
+	key := newSecret()
+	aead, err := newAEAD(&key)
+	require.NoError(t, err)
+	later := appendSection(nil, 99, []byte("of a later version"))
+	r := &ring{subject: mustSubject(t, "customer/1"), state: StateActive, rev: 1, gen: 1, extra: later, clearPart: clearPart{extra: later}}
+	r.addKey("", time.Unix(1, 0))
+	value, err := r.seal(StoreID{}, 1, aead)
+	require.NoError(t, err)
+	got, err := openRing(StoreID{}, r.subject, 0, Record{Value: value, Rev: 1}, aead)
+	require.NoError(t, err)
+	require.Equal(t, later, got.extra)
+	require.Equal(t, later, got.clearPart.extra)
+	got.addKey("tax", time.Unix(2, 0))
+	value, err = got.seal(StoreID{}, 1, aead)
+	require.NoError(t, err)
+	got, err = openRing(StoreID{}, r.subject, 0, Record{Value: value, Rev: 1}, aead)
+	require.NoError(t, err)
+	require.Equal(t, later, got.extra)
+
+	record, root := sampleEpoch(t)
+	rootAEAD, err := newAEAD(&root)
+	require.NoError(t, err)
+	e, _, err := parseEpoch(Record{Value: record, Rev: 1})
+	require.NoError(t, err)
+	e.extra = later
+	record, err = e.clone().encode(rootAEAD)
+	require.NoError(t, err)
+	e, _, err = parseEpoch(Record{Value: record, Rev: 1})
+	require.NoError(t, err)
+	require.Equal(t, later, e.extra)
+}
