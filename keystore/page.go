@@ -3,9 +3,8 @@ package keystore
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"slices"
-	"sync"
+	"sync/atomic"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
@@ -27,8 +26,16 @@ type page struct {
 	first  uint16
 	gens   [][]generation // by shard - first; one generation, or two in a re-key, the newest last
 
-	mu    sync.Mutex
-	aeads map[uint64]tink.AEAD // by shard << 32 | generation; made when first asked for
+	ready []readyAEADs // by shard - first; made when first asked for
+}
+
+// readyAEADs are those of a shard's generations: of two, the numbers are consecutive, so
+// that one is even and the other odd.
+type readyAEADs [2]atomic.Pointer[readyAEAD]
+
+type readyAEAD struct {
+	gen  uint32
+	aead tink.AEAD
 }
 
 type generation struct {
@@ -43,19 +50,18 @@ func (p *page) newest(shard uint16) generation {
 
 // aead returns the AEAD of a generation of a shard; ok is false if the page does not hold it.
 func (p *page) aead(shard uint16, gen uint32) (a tink.AEAD, ok bool, err error) {
-	at := uint64(shard)<<32 | uint64(gen)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if a, ok := p.aeads[at]; ok {
-		return a, true, nil
+	i := shard - p.first
+	slot := &p.ready[i][gen%2]
+	if r := slot.Load(); r != nil && r.gen == gen {
+		return r.aead, true, nil
 	}
-	for i := range p.gens[shard-p.first] {
-		g := &p.gens[shard-p.first][i]
+	for n := range p.gens[i] {
+		g := &p.gens[i][n]
 		if g.gen == gen {
 			if a, err = newAEAD(&g.key); err != nil {
 				return nil, true, err
 			}
-			p.aeads[at] = a
+			slot.Store(&readyAEAD{gen: gen, aead: a})
 			return a, true, nil
 		}
 	}
@@ -84,16 +90,22 @@ func (p *page) newestOnly(epoch uint64, root RootID) *page {
 	c := p.copy()
 	c.epoch, c.root = epoch, root
 	for i, g := range c.gens {
-		c.gens[i] = g[len(g)-1:]
+		if len(g) > 1 {
+			c.gens[i] = g[len(g)-1:]
+			c.ready[i][g[0].gen%2].Store(nil)
+		}
 	}
 	return c
 }
 
 func (p *page) copy() *page {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return &page{number: p.number, epoch: p.epoch, root: p.root, first: p.first,
-		gens: slices.Clone(p.gens), aeads: maps.Clone(p.aeads)}
+	c := &page{number: p.number, epoch: p.epoch, root: p.root, first: p.first,
+		gens: slices.Clone(p.gens), ready: make([]readyAEADs, len(p.gens))}
+	for i := range p.ready {
+		c.ready[i][0].Store(p.ready[i][0].Load())
+		c.ready[i][1].Store(p.ready[i][1].Load())
+	}
+	return c
 }
 
 // rekeying tells whether some shard has two generations.
@@ -103,7 +115,7 @@ func (p *page) rekeying() bool {
 
 func newPage(l layout, number uint8, epoch uint64, root RootID) *page {
 	p := &page{number: number, epoch: epoch, root: root, first: l.firstShard(number),
-		gens: make([][]generation, l.perPage()), aeads: map[uint64]tink.AEAD{}}
+		gens: make([][]generation, l.perPage()), ready: make([]readyAEADs, l.perPage())}
 	for i := range p.gens {
 		p.gens[i] = []generation{{gen: 1, key: newSecret()}}
 	}
@@ -162,7 +174,7 @@ func (h pageHeader) open(store StoreID, l layout, number uint8, rev Rev, root ti
 		return nil, fmt.Errorf("%w: page %d does not authenticate under root %s", ErrTampered, number, h.root)
 	}
 	p := &page{number: number, epoch: h.epoch, root: h.root, rev: rev, first: l.firstShard(number),
-		gens: make([][]generation, l.perPage()), aeads: map[uint64]tink.AEAD{}}
+		gens: make([][]generation, l.perPage()), ready: make([]readyAEADs, l.perPage())}
 	r := reader{b: plain}
 	for i := range p.gens {
 		n := int(r.byte())

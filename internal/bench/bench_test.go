@@ -121,9 +121,9 @@ func load(b testing.TB) *world {
 
 func us(d time.Duration, n int) float64 { return float64(d.Nanoseconds()) / 1000 / float64(n) }
 
-// paired runs both in turns and reports their times and the ratio. bare, if not nil, is
-// a second floor.
-func paired(b *testing.B, floor, bare, ours func()) {
+// paired runs both in turns and reports their times and the ratio. prepare is not timed;
+// bare, if not nil, is a second floor.
+func paired(b *testing.B, prepare, floor, bare, ours func()) {
 	var f, n, o time.Duration
 	timed := func(total *time.Duration, run func()) {
 		start := time.Now()
@@ -131,6 +131,7 @@ func paired(b *testing.B, floor, bare, ours func()) {
 		*total += time.Since(start)
 	}
 	for b.Loop() {
+		prepare()
 		timed(&f, floor)
 		if bare != nil {
 			timed(&n, bare)
@@ -168,26 +169,25 @@ func BenchmarkColdRead(b *testing.B) {
 			}
 			picks := make([][]keystore.Subject, rounds)
 			keys := make([][][]byte, rounds)
-			byHand := func(cached bool) func() {
-				return func() {
-					for r := range rounds {
-						keys[r] = keys[r][:0]
-						for range n {
-							keys[r] = append(keys[r], w.key(rand.IntN(w.n)))
-						}
+			bareKeys := make([][][]byte, rounds)
+			prepare := func() {
+				for r := range rounds {
+					picks[r], keys[r], bareKeys[r] = picks[r][:0], keys[r][:0], bareKeys[r][:0]
+					for range n {
+						picks[r] = append(picks[r], subject(b, rand.IntN(w.n)))
+						keys[r] = append(keys[r], w.key(rand.IntN(w.n)))
+						bareKeys[r] = append(bareKeys[r], w.key(rand.IntN(w.n)))
 					}
+				}
+			}
+			byHand := func(cached bool, keys [][][]byte) func() {
+				return func() {
 					for r := range rounds {
 						require.NoError(b, w.read(cached, keys[r]...))
 					}
 				}
 			}
-			paired(b, byHand(true), byHand(false), func() {
-				for r := range rounds {
-					picks[r] = picks[r][:0]
-					for range n {
-						picks[r] = append(picks[r], subject(b, rand.IntN(w.n)))
-					}
-				}
+			paired(b, prepare, byHand(true, keys), byHand(false, bareKeys), func() {
 				for r := range rounds {
 					var err error
 					dst, err = w.store.Lookup(ctx, dst[:0], picks[r]...)
@@ -212,13 +212,15 @@ func BenchmarkErase(b *testing.B) {
 		b.Run(map[int]string{1: "1", 1000: "1000"}[n], func(b *testing.B) {
 			var is []int
 			var rs []keystore.Request
-			paired(b, func() {
+			prepare := func() {
 				is, rs = is[:0], rs[:0]
 				for range n {
 					is = append(is, next%w.n)
 					rs = append(rs, keystore.Request{Subject: subject(b, next%w.n), Unknown: true})
 					next += 7
 				}
+			}
+			paired(b, prepare, func() {
 				require.NoError(b, w.erase(b, is...))
 			}, nil, func() {
 				es, err := w.store.Erase(ctx, rs...)
