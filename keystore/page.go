@@ -12,7 +12,8 @@ import (
 const (
 	pageVersion = 1
 
-	// pageKinds: the advance visits every kind of page. So far there is one.
+	// pageShards is the kind of a page that holds shard keys, the only one so far. It
+	// stands in the page and in its associated data, so that others can join.
 	pageShards = 1
 )
 
