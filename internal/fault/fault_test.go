@@ -112,7 +112,7 @@ func TestRecordsAreCopies(t *testing.T) {
 	g := group("a", 0, 1)
 	_, err := b.Commit(t.Context(), []keystore.Group{g})
 	require.NoError(t, err)
-	copy(g[0].Value, "XXXXXXXXX")
+	copy(g[0].Value, "#########")
 	require.Equal(t, "value of a", string(b.Attempted()[0].Value))
 	require.Equal(t, "value of a", string(b.Committed()[0].Value))
 }
