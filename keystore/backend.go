@@ -45,6 +45,26 @@ type Backend interface {
 	Close() error
 }
 
+// Shared is a Backend that several processes use at once. A Store on it serves keys from
+// memory only under a lease, see the package comment. What one process holds at a time,
+// as a file, is a Backend alone.
+type Shared interface {
+	Backend
+
+	// Replicated returns nil once all that was committed before the call is applied
+	// wherever a superseded root must be outlived, as on the standbys that the
+	// backend's options name. It waits some seconds at most; then it fails with an
+	// error that wraps ErrUnavailable and names who lags or is away.
+	Replicated(ctx context.Context) error
+
+	// Notify tells other processes that something changed, and Listen calls changed
+	// whenever it hears so, until ctx ends or it can't hear any more, which is an
+	// error. Both only make eviction prompt: messages may be lost, or never heard
+	// where a pooler stands between. Listen holds no connection that others wait for.
+	Notify(ctx context.Context) error
+	Listen(ctx context.Context, changed func()) error
+}
+
 // Rev is the revision of a record: random, chosen by the Store with each write, so
 // that no revision from before a restore matches after it. 0 stands for "no record".
 type Rev uint64
