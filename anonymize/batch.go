@@ -83,7 +83,13 @@ func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []k
 // have no result.
 func (b *batch) run(ctx context.Context, pending []keystore.Request) {
 	defer b.free() // also if the keystore or an iterator of ours panics
-	var broken error
+	// Nobody who reads the fields of those that are erasing now, in this process or
+	// another, is to end with them after a receiver was told.
+	subjects := make([]keystore.Subject, len(pending))
+	for i, r := range pending {
+		subjects[i] = r.Subject
+	}
+	broken := b.e.keys.AwaitErasing(ctx, subjects...)
 	start := time.Now()
 	for _, r := range pending {
 		if b.limit > 0 && len(b.ready) > 0 && time.Since(start) > b.limit {

@@ -12,7 +12,7 @@ import (
 const (
 	longestBackoff = 5 * time.Minute
 	upkeep         = time.Minute // between calls of Store.Advance, which destroys roots that are due
-	roundSize      = 100         // subjects in one advance, at most
+	roundSize      = 1000        // subjects in one round, and one wait for leases, at most
 	roundTime      = 5 * time.Second
 )
 

@@ -32,7 +32,7 @@ func (c *Codec[T]) Blank(ctx context.Context, row *T, keep []string) (columns []
 	sc.todo, sc.subjects = append(sc.todo[:0], 0), append(sc.subjects[:0], s)
 	err = c.withKeys(ctx, sc, false, func(_ int, keys keystore.Keys) bool {
 		columns, bad = c.blankRow(sc, v, keys, key, keep)
-		return keys.Fresh()
+		return keystore.Fresh(keys)
 	})
 	if err != nil {
 		return nil, err

@@ -13,7 +13,8 @@ import (
 // package comment describes. It is safe for concurrent use.
 type Codec[T any] struct {
 	*plan
-	rows sync.Pool // of *T
+	rows   sync.Pool // of *T
+	before sync.Pool // of *[chunk]T
 }
 
 // NewCodec reads the tags of T. table is the logical name of the table: it is part of
@@ -27,6 +28,7 @@ func NewCodec[T any](keys *keystore.Store, table string, o *Options) (*Codec[T],
 	}
 	c := &Codec[T]{plan: p}
 	c.rows.New = func() any { return new(T) }
+	c.before.New = func() any { return new([chunk]T) }
 	return c, nil
 }
 

@@ -2,8 +2,8 @@ package fieldcrypt
 
 import (
 	"context"
-	"reflect"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,8 +71,63 @@ func TestErasedWhileARowIsAtWork(t *testing.T) {
 	require.NoError(t, err)
 	erase()
 	before, plain := row, usual{1, "Bob"}
-	require.False(t, u.openUsual(u.borrow(), reflect.ValueOf(&row).Elem(), keys[0]))
+	sc := u.borrow()
+	aad := appendRowAAD(nil, s.String(), "", false)
+	sc.aad = append(sc.aad[:0], aad...)
+	require.False(t, u.openAt(sc, unsafe.Pointer(&row), &keys[0], true))
 	require.Equal(t, before, row)
-	require.False(t, u.sealUsual(u.borrow(), reflect.ValueOf(&plain).Elem(), keys[0]))
+	sc.aad = append(sc.aad[:0], aad...)
+	require.False(t, u.sealAt(sc, unsafe.Pointer(&plain), &keys[0], true))
 	require.Equal(t, usual{1, "Bob"}, plain)
+	sc.aad = append(sc.aad[:0], aad...)
+	require.True(t, u.openAt(sc, unsafe.Pointer(&row), &keys[0], false), "the rows of a chunk are looked at together")
+}
+
+// One person is erased while the rows of many are being opened: her rows are put back and
+// opened again, and everybody else's are what they were.
+func TestErasedWhileManyRowsAreAtWork(t *testing.T) {
+	ctx := context.Background()
+	type row struct {
+		ID      int64         `oubli:",subject=customer"`
+		Nick    string        `oubli:"nick,replace=gone"`
+		Name    Private[slow] `oubli:"name"`
+		Privacy Status
+	}
+	const n, victim = 3*chunk + 5, 40
+	store := keystoretest.New(t)
+	c, err := NewCodec[row](store, "t", nil)
+	require.NoError(t, err)
+	meanwhile = func() {}
+	plain := make([]row, n)
+	for i := range plain {
+		plain[i] = row{ID: int64(i + 1), Nick: "nick", Name: NewPrivate(slow("Ada"))}
+	}
+	stored, err := c.SealAll(ctx, plain...)
+	require.NoError(t, err)
+	rows := make([]*row, n)
+	for i := range stored {
+		rows[i] = &stored[i]
+	}
+	opened := 0
+	meanwhile = func() {
+		if opened++; opened == victim+10 { // of the same chunk, and open by now
+			s, err := keystore.NewSubject("customer", victim)
+			require.NoError(t, err)
+			_, err = store.Erase(ctx, keystore.Request{Subject: s})
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, c.Open(ctx, rows...))
+	require.Equal(t, n+chunk-1, opened, "a chunk was opened again, but for her")
+	for i, r := range rows {
+		if i+1 == victim {
+			require.Equal(t, "gone", r.Nick)
+			require.Equal(t, StatusErased, r.Name.Status())
+			continue
+		}
+		name, ok := r.Name.Get()
+		require.True(t, ok)
+		require.Equal(t, slow("Ada"), name)
+		require.Equal(t, "nick", r.Nick)
+	}
 }

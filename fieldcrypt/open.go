@@ -40,21 +40,16 @@ func (c *Codec[T]) openRows(ctx context.Context, sc *scratch, rows []*T, used []
 		}
 		sc.todo, sc.subjects = append(sc.todo, i), append(sc.subjects, s)
 	}
-	err = c.withKeys(ctx, sc, false, func(i int, keys keystore.Keys) bool {
-		row := reflect.ValueOf(rows[i]).Elem()
+	failed, err := c.withRows(ctx, sc, rows, false, func(i int, row reflect.Value, keys keystore.Keys) *RowError {
+		if used != nil {
+			used[i] = keys
+		}
 		if !sc.inSlots && c.openUsual(sc, row, keys) {
-			if used != nil {
-				used[i] = keys
-			}
-			return true
+			return nil
 		}
 		status, f, id, err := c.open(sc, row, keys)
-		if !keys.Fresh() {
-			return false
-		}
 		if err != nil {
-			bad = append(bad, c.rowError("open", i, keys.Subject(), f, id, err))
-			return true
+			return c.rowError("open", i, keys.Subject(), f, id, err)
 		}
 		c.storeOpened(sc, row)
 		if c.statusAt != nil {
@@ -62,12 +57,9 @@ func (c *Codec[T]) openRows(ctx context.Context, sc *scratch, rows []*T, used []
 				v.SetString(string(status))
 			}
 		}
-		if used != nil {
-			used[i] = keys
-		}
-		return true
+		return nil
 	})
-	return bad, err
+	return append(bad, failed...), err
 }
 
 // open opens a row's fields into the slots.

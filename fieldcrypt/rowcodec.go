@@ -238,7 +238,7 @@ func (b *BoundRows) do(ctx context.Context, op string, rows [][]Cell,
 	}
 	err := t.withKeys(ctx, sc, op == "seal", func(i int, k keystore.Keys) bool {
 		status, f, id, err := work(sc, rows[i], k, keys[i])
-		if !k.Fresh() {
+		if !keystore.Fresh(k) {
 			return false
 		}
 		if err != nil {

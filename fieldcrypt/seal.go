@@ -104,24 +104,18 @@ func (c *Codec[T]) sealRows(ctx context.Context, sc *scratch, rows []*T, partial
 	if bad != nil {
 		return bad, nil
 	}
-	err = c.withKeys(ctx, sc, true, func(i int, keys keystore.Keys) bool {
-		row := reflect.ValueOf(rows[i]).Elem()
+	return c.withRows(ctx, sc, rows, true, func(i int, row reflect.Value, keys keystore.Keys) *RowError {
 		if partial == nil && c.sealUsual(sc, row, keys) {
-			return true
+			return nil
 		}
 		f, id, err := c.seal(sc, row, keys, partial != nil)
-		if !keys.Fresh() {
-			return false
-		}
 		if err != nil {
-			bad = append(bad, c.rowError("seal", i, keys.Subject(), f, id, err))
-			return true
+			return c.rowError("seal", i, keys.Subject(), f, id, err)
 		}
 		c.own(row)
 		c.storeSealed(sc, row)
-		return true
+		return nil
 	})
-	return bad, err
 }
 
 // seal seals a row's fields into the slots.

@@ -61,7 +61,7 @@ func (s *stream[T]) flush() bool {
 		return false
 	}
 	for i := range s.stored {
-		if s.failed[i] == nil && !s.used[i].Fresh() && !s.open(i, i+1) {
+		if s.failed[i] == nil && !keystore.Fresh(s.used[i]) && !s.open(i, i+1) {
 			return false
 		}
 		if !s.yield(s.opened[i], s.failed[i]) {

@@ -278,9 +278,13 @@ func (t *table) withKeys(ctx context.Context, sc *scratch, write bool, do func(r
 		sc.todo, sc.subjects = sc.todo[:left], sc.subjects[:left]
 	}
 	if len(sc.todo) > 0 {
-		return &keystore.Error{Op: "keys of", Subject: sc.subjects[0], Err: errRestless}
+		return restless(sc.subjects[0])
 	}
 	return nil
+}
+
+func restless(s keystore.Subject) error {
+	return &keystore.Error{Op: "keys of", Subject: s, Err: errRestless}
 }
 
 // lookup gets the keys of sc.subjects, asking once for each subject.

@@ -148,7 +148,7 @@ func (p *plan) openOne(row unsafe.Pointer) bool {
 	if !ok {
 		return false
 	}
-	ok = p.openAt(sc, row, keys)
+	ok = p.openAt(sc, row, &keys, true)
 	p.scratch.Put(sc)
 	return ok
 }
@@ -162,7 +162,7 @@ func (p *plan) sealOne(row unsafe.Pointer) bool {
 	if !ok {
 		return false
 	}
-	ok = p.sealAt(sc, row, keys)
+	ok = p.sealAt(sc, row, &keys, true)
 	p.scratch.Put(sc)
 	return ok
 }
@@ -177,7 +177,7 @@ func (p *plan) openUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 		return false
 	}
 	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
-	return p.openAt(sc, row.Addr().UnsafePointer(), keys)
+	return p.openAt(sc, row.Addr().UnsafePointer(), &keys, false)
 }
 
 // sealUsual seals a row in place, which must be a copy of the caller's, with the keys
@@ -191,10 +191,12 @@ func (p *plan) sealUsual(sc *scratch, row reflect.Value, keys keystore.Keys) boo
 		return false
 	}
 	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
-	return p.sealAt(sc, row.Addr().UnsafePointer(), keys)
+	return p.sealAt(sc, row.Addr().UnsafePointer(), &keys, false)
 }
 
-func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys) bool {
+// openAt opens a row in place. Unless it is alone, the caller finds the keys to be fresh
+// afterwards, together with those of other rows, or puts the row back as it was.
+func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys *keystore.Keys, alone bool) bool {
 	n := 0
 	sc.sizes = sc.sizes[:0]
 	for i := range p.fields {
@@ -207,7 +209,7 @@ func (p *plan) openAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys) bool 
 		sc.sizes = append(sc.sizes, size)
 	}
 	plain := make([]byte, n) // leaves with the row, as its strings and bytes
-	if !p.openFields(sc, row, &keys, plain) || !keys.Fresh() {
+	if !p.openFields(sc, row, keys, plain) || alone && !keystore.Fresh(*keys) {
 		clear(plain)
 		return false
 	}
@@ -261,7 +263,8 @@ func (p *plan) openFields(sc *scratch, row unsafe.Pointer, keys *keystore.Keys, 
 	return last != 0
 }
 
-func (p *plan) sealAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys) bool {
+// sealAt is the reverse of openAt.
+func (p *plan) sealAt(sc *scratch, row unsafe.Pointer, keys *keystore.Keys, alone bool) bool {
 	n, nonces := 0, 0
 	sc.sizes = sc.sizes[:0]
 	for i := range p.fields {
@@ -277,7 +280,7 @@ func (p *plan) sealAt(sc *scratch, row unsafe.Pointer, keys keystore.Keys) bool 
 	sc.nonces = grow(sc.nonces[:0], nonces)
 	rand.Read(sc.nonces)
 	sealed := make([]byte, n) // leaves with the row, as its strings and bytes
-	if !p.sealFields(sc, row, &keys, sealed) || !keys.Fresh() {
+	if !p.sealFields(sc, row, keys, sealed) || alone && !keystore.Fresh(*keys) {
 		return false
 	}
 	p.setAll(sc, row, sealed)

@@ -62,6 +62,9 @@ func (s *Store) advance(ctx context.Context, force bool) error {
 // that it is worth looking again.
 func (s *Store) advanceOnce(ctx context.Context, force bool) (more bool, err error) {
 	e, err := s.record(ctx)
+	if err == nil {
+		err = s.checkPlaceOf(e)
+	}
 	if err != nil {
 		return false, err
 	}

@@ -48,6 +48,9 @@ func (s *Store) change(ctx context.Context, subjects []Subject, f func(*ring) ou
 	if err := s.check(true); err != nil {
 		return nil, err
 	}
+	if err := s.renew(ctx); err != nil {
+		return nil, err
+	}
 	errs = make([]error, len(subjects))
 	byPage := make(map[uint8][]member)
 	seen := make(map[Subject]int, len(subjects))
@@ -69,6 +72,7 @@ func (s *Store) change(ctx context.Context, subjects []Subject, f func(*ring) ou
 	for _, list := range byPage {
 		slices.SortFunc(list, func(a, b member) int { return slices.Compare(a.key, b.key) })
 	}
+	told := false // a state was changed, so others are to be told
 	for try := 0; len(byPage) > 0; try++ {
 		if try == conflictTries {
 			return errs, fmt.Errorf("write keys: %w: %w after %d tries", ErrUnavailable, ErrConflict, try)
@@ -76,9 +80,12 @@ func (s *Store) change(ctx context.Context, subjects []Subject, f func(*ring) ou
 		if err := backoff(ctx, try); err != nil {
 			return errs, err
 		}
-		if err := s.changeOnce(ctx, byPage, f, done, errs); err != nil {
+		if err := s.changeOnce(ctx, try > 0, byPage, f, done, errs, &told); err != nil {
 			return errs, err
 		}
+	}
+	if told {
+		s.tell(ctx)
 	}
 	for i, first := range twins {
 		errs[i] = errs[first]
@@ -98,8 +105,10 @@ type member struct {
 type stamp uint64
 
 // changeOnce reads, changes and commits all pages that are left, and takes those that
-// are done out of byPage. A conflict is no error: the page stays.
-func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f func(*ring) outcome, done func(*ring, stamp), errs []error) error {
+// are done out of byPage. A conflict is no error: the page stays. A page that is
+// remembered is read only where again says that a revision did not hold: it is the
+// larger part of what would be read, and the commit names its revision.
+func (s *Store) changeOnce(ctx context.Context, again bool, byPage map[uint8][]member, f func(*ring) outcome, done func(*ring, stamp), errs []error, told *bool) error {
 	pages := make([]uint8, 0, len(byPage))
 	var keys [][]byte
 	for p := range byPage {
@@ -107,8 +116,13 @@ func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f fun
 	}
 	slices.Sort(pages)
 	stamps := map[uint16]stamp{}
-	for _, p := range pages {
-		keys = append(keys, pageKey(p), counterKey(p))
+	remembered := make([]*page, len(pages))
+	for i, p := range pages {
+		if remembered[i] = s.pages[p].Load(); again || remembered[i] == nil {
+			remembered[i] = nil
+			keys = append(keys, pageKey(p))
+		}
+		keys = append(keys, counterKey(p))
 		for _, m := range byPage[p] {
 			keys = append(keys, m.key)
 			stamps[m.shard] = stamp(s.stamps[m.shard].Load())
@@ -120,11 +134,17 @@ func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f fun
 	}
 	var groups []Group
 	var plans []*pagePlan
-	for _, number := range pages {
+	for i, number := range pages {
 		list := byPage[number]
-		plan := &pagePlan{number: number}
-		err := s.plan(ctx, plan, list, recs[:2+len(list)], f, errs)
-		recs = recs[2+len(list):]
+		plan := &pagePlan{number: number, page: remembered[i]}
+		if plan.page == nil {
+			plan.page, err = s.openPage(ctx, number, recs[0])
+			recs = recs[1:]
+		}
+		if err == nil {
+			err = s.plan(ctx, plan, list, recs[:1+len(list)], f, errs)
+		}
+		recs = recs[1+len(list):]
 		if errors.Is(err, errStaleGeneration) {
 			continue // read again
 		}
@@ -144,6 +164,7 @@ func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f fun
 	// Whatever the answer was: from here on nothing that was read before is used.
 	for i, plan := range plans {
 		if i < n || err != nil && !errors.Is(err, ErrConflict) {
+			*told = *told || plan.raised
 			for _, r := range plan.bump {
 				s.stamps[r.shard].Add(1)
 				s.cache.Invalidate(r.subject) // after the stamp: see keep
@@ -162,7 +183,9 @@ func (s *Store) changeOnce(ctx context.Context, byPage map[uint8][]member, f fun
 // pagePlan is what a change writes to one page.
 type pagePlan struct {
 	number uint8
+	page   *page
 	group  Group
+	raised bool // the change counter
 	rings  []*ring
 	bump   []*ring // whose cached entries, and those of their shards, are outdated by it
 }
@@ -178,11 +201,7 @@ func (p *pagePlan) finish(byPage map[uint8][]member, stamps map[uint16]stamp, do
 }
 
 func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []Record, f func(*ring) outcome, errs []error) error {
-	pageRec, counterRec, ringRecs := recs[0], recs[1], recs[2:]
-	p, err := s.openPage(ctx, plan.number, pageRec)
-	if err != nil {
-		return err
-	}
+	counterRec, ringRecs, p := recs[0], recs[1:], plan.page
 	counter, err := parseCounter(counterRec)
 	if err != nil {
 		return err
@@ -235,8 +254,9 @@ func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []
 	if len(plan.group) == 0 {
 		return nil
 	}
-	plan.group = append(plan.group, Write{Op: Guard, Key: pageKey(plan.number), If: pageRec.Rev})
+	plan.group = append(plan.group, Write{Op: Guard, Key: pageKey(plan.number), If: p.rev})
 	if raised != counter {
+		plan.raised = true
 		plan.group = append(plan.group, Write{Op: Put, Key: counterKey(plan.number), If: counterRec.Rev, Rev: newRev(), Value: encodeCounter(raised)})
 	}
 	return nil

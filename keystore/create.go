@@ -17,6 +17,13 @@ type CreateOptions struct {
 	// Shards is how finely the keystore is divided, a power of two up to 65,536. An
 	// erasure re-wraps all keys of its shard. Default 8,192.
 	Shards int
+
+	// Lease is L: how long after a subject became erasing or restricted another process
+	// may still serve it from memory, so that whoever did it waits as long. All processes
+	// poll twice in that time, and serve nobody when they can't for nine tenths of it.
+	// For a Shared backend; others have no use for it. Whole milliseconds, at most a
+	// minute. Default [DefaultLease].
+	Lease time.Duration
 }
 
 // Create makes a keystore in an empty backend, and its first root in an empty root
@@ -35,6 +42,13 @@ func Create(ctx context.Context, b Backend, roots RootStore, o *CreateOptions) e
 	if o.Grace < 0 || o.Grace%time.Second != 0 {
 		return fmt.Errorf("%w: a grace of %s: whole seconds from 0 are needed", ErrInvalid, o.Grace)
 	}
+	if err := checkLease(o.Lease); err != nil {
+		return err
+	}
+	lease := o.Lease
+	if _, ok := b.(Shared); ok && lease == 0 {
+		lease = DefaultLease
+	}
 	recs, err := b.Scan(ctx, []byte{0}, []byte{globalPage, 0xff}, 1)
 	if err != nil {
 		return err
@@ -47,7 +61,7 @@ func Create(ctx context.Context, b Backend, roots RootStore, o *CreateOptions) e
 	now := s.now()
 	l := newLayout(shards)
 	root := Root{ID: newID(), Epoch: 1, Created: now, Key: newSecret()}
-	e := &epochRecord{store: newID(), layout: l, grace: o.Grace, created: now, place: roots.Place(),
+	e := &epochRecord{store: newID(), layout: l, grace: o.Grace, lease: lease, created: now, place: roots.Place(),
 		epoch: 1, current: root.ID, roots: []rootInfo{{id: root.ID}}}
 	s.configure(e)
 	aead, err := s.rememberRoot(&root)

@@ -11,6 +11,9 @@ import (
 // the keystore opens without them.
 func (s *Store) destroyDue(ctx context.Context) error {
 	e, err := s.record(ctx)
+	if err == nil {
+		err = s.checkPlaceOf(e)
+	}
 	if err != nil {
 		return err
 	}
@@ -37,6 +40,9 @@ func (s *Store) destroyDue(ctx context.Context) error {
 		return nil
 	}
 	if err := s.opensWithout(ctx, e); err != nil {
+		return fmt.Errorf("superseded roots are kept: %w", err)
+	}
+	if err := s.replicated(ctx); err != nil {
 		return fmt.Errorf("superseded roots are kept: %w", err)
 	}
 	if err := s.rootStore().Destroy(ctx, due); err != nil {

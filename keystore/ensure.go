@@ -15,6 +15,9 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	if s.closed.Load() {
 		return dst, ErrClosed
 	}
+	if err := s.renew(ctx); err != nil {
+		return dst, err
+	}
 	start := len(dst)
 	var missing []Subject
 	var open []int // places that the cache does not answer
@@ -75,6 +78,7 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 		if e := made[subjects[i]]; e != nil && s.valid(e) {
 			s.keep(subjects[i], e)
 			dst[start+i] = s.keys(ctx, subjects[i], e)
+			dst[start+i].read = true
 		} else {
 			rest = append(rest, i)
 		}
@@ -88,6 +92,7 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	}
 	for _, i := range rest {
 		dst[start+i] = s.keys(ctx, subjects[i], found[i])
+		dst[start+i].read = true
 	}
 	return dst, nil
 }
@@ -118,7 +123,12 @@ func (s *Store) Rotate(ctx context.Context, subjects ...Subject) (errs []error, 
 		for _, p := range purposes {
 			r.addKey(p, s.now())
 		}
-		return outcome{changed: len(purposes) > 0}
+		// Other processes are to seal with the new keys, too, so that it counts as a change.
+		works := []work{{kind: workNote}}
+		if r.state == StateRestricted {
+			works[0].kind = workRestricted
+		}
+		return outcome{changed: len(purposes) > 0, works: works}
 	}, nil)
 	for i := range errs {
 		errs[i] = wrapOp("rotate the keys of", subjects[i], errs[i])

@@ -18,6 +18,7 @@ type epochRecord struct {
 	store   StoreID
 	layout  layout
 	grace   time.Duration
+	lease   time.Duration // 0: made before others could share it, or for one process
 	created time.Time
 	place   Place
 
@@ -122,6 +123,7 @@ const (
 	secTouched = 5
 	secIntent  = 6
 	secMove    = 7
+	secLease   = 8
 )
 
 // encode writes the record, and behind it a tag made with the current root, so that
@@ -159,6 +161,9 @@ func (e *epochRecord) encode(root tink.AEAD) ([]byte, error) {
 	}
 	if e.other != "" {
 		b = appendSection(b, secMove, appendString(nil, e.other))
+	}
+	if e.lease != 0 {
+		b = appendSection(b, secLease, binary.AppendUvarint(nil, uint64(e.lease/time.Millisecond)))
 	}
 	b = append(b, e.extra...)
 	tag, err := root.Encrypt(nil, epochAD(b))
@@ -219,6 +224,10 @@ func parseEpoch(rec Record) (e *epochRecord, check func(root tink.AEAD) error, e
 			e.intent = &intent{target: RootID(p.fixed(16)), epoch: p.uvarint()}
 		case secMove:
 			e.other = p.string()
+		case secLease:
+			ms := p.uvarint()
+			e.lease = time.Duration(ms) * time.Millisecond
+			p.bad = p.bad || ms > uint64(maxLease/time.Millisecond) || checkLease(e.lease) != nil
 		default:
 			e.extra = keep(e.extra, sec, p)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -30,9 +31,12 @@ type Erasure struct {
 // RequestErasure makes subjects erasing: durable, in one commit for the batch. From its
 // return on they take no new content, and only receivers read them (see Reveal). Each
 // request freezes the receivers that are recorded for its kind. Asking again is no
-// error. errs is parallel to rs.
+// error. errs is parallel to rs. It does not wait for the leases of other processes: see
+// AwaitErasing.
 func (s *Store) RequestErasure(ctx context.Context, rs ...Request) (errs []error, err error) {
-	return s.erasing(ctx, rs, false)
+	errs, events, err := s.erasing(ctx, rs, false)
+	s.lease.settling(events)
+	return errs, err
 }
 
 // Erase destroys the keys of subjects and advances, once for all of them. A subject
@@ -40,13 +44,15 @@ func (s *Store) RequestErasure(ctx context.Context, rs ...Request) (errs []error
 // acknowledged and Erase is called again; results and errors are for each subject. The
 // error of the call says that the batch as a whole could not be written, or that the
 // advance could not finish: the subjects are then erased in the living keystore, and
-// the next advance makes it final.
+// the next advance makes it final. Where processes share the keystore it waits, unless
+// AwaitErasing has, until none of them can still serve a subject from memory.
 func (s *Store) Erase(ctx context.Context, rs ...Request) ([]Erasure, error) {
-	errs, err := s.erasing(ctx, rs, true)
+	errs, events, err := s.erasing(ctx, rs, true)
 	if err != nil {
 		return nil, err
 	}
-	advanceErr := s.Advance(ctx)
+	settled := s.lease.settling(events)
+	advanceErr := errors.Join(s.Advance(ctx), s.outwait(ctx, settled))
 	subjects := make([]Subject, len(rs))
 	for i := range rs {
 		subjects[i] = rs[i].Subject
@@ -62,9 +68,10 @@ func (s *Store) Erase(ctx context.Context, rs ...Request) ([]Erasure, error) {
 }
 
 // erasing records requests and, where destroy is set, destroys what nothing waits for.
-func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs []error, err error) {
+// events are the erasures that others may not have taken note of yet.
+func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs []error, events []EventID, err error) {
 	if err := s.check(true); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	subjects := make([]Subject, len(rs))
 	requests := make(map[Subject]*Request, len(rs))
@@ -77,27 +84,36 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 		}
 		if _, ok := receivers[sub.Kind()]; !ok {
 			if receivers[sub.Kind()], err = s.Receivers(ctx, sub.Kind()); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		if destroy {
 			if err := s.awaitReveals(ctx, sub); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
-	return s.change(ctx, subjects, func(r *ring) outcome {
+	now := s.now()
+	met := make(map[Subject]EventID, len(rs))
+	errs, err = s.change(ctx, subjects, func(r *ring) outcome {
 		q := requests[r.subject]
-		o := r.request(q, receivers[r.subject.Kind()], s.now())
+		o := r.request(q, receivers[r.subject.Kind()], now)
+		if j := r.journal; j != nil && (j.Destroyed.IsZero() || now.Sub(j.Destroyed) < longAgo) {
+			met[r.subject] = j.Event
+		}
 		if o.err != nil || !destroy || r.state != StateErasing {
 			return o
 		}
 		if len(r.journal.Waiting()) > 0 {
 			return o
 		}
-		return r.destroy(s.now())
+		return r.destroy(now)
 	}, nil)
+	return errs, slices.Collect(maps.Values(met)), err
 }
+
+// longAgo is far beyond any lease and any two hosts' difference about the time.
+const longAgo = time.Hour
 
 // request makes a ring erasing. What needs no erasing any more is left alone.
 func (r *ring) request(q *Request, receivers []string, now time.Time) outcome {

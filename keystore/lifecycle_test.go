@@ -37,7 +37,7 @@ func open(ctx context.Context, s *keystore.Store, sub keystore.Subject, id uint3
 		return "", err
 	}
 	plain, err := key.Open(nil, make([]byte, 12), sealed, nil)
-	if err == nil && !k[0].Fresh() {
+	if err == nil && !keystore.Fresh(k[0]) {
 		return "", keystore.ErrUnavailable
 	}
 	return string(plain), err

@@ -15,6 +15,7 @@ type Keys struct {
 	subject Subject
 	reveal  *reveal // the receiver's capability that the context carried, nil if none
 	listed  bool    // the context named a purpose that a restricted subject lists
+	read    bool    // from the backend just now, not from the cache
 }
 
 // Subject returns whose keys these are.
@@ -112,29 +113,41 @@ func (k Keys) Key(id uint32) (purpose string, key cipher.AEAD, err error) {
 			return d.purpose, d.cipher(), nil
 		}
 	}
-	cause := ErrUnknownKey
-	hint := "the subject never had it in this keystore; was the keystore restored, or is it another one?"
 	for _, d := range k.e.dropped {
 		if d.id == id {
-			cause, hint = ErrWithdrawn, ""
+			cause := ErrWithdrawn
 			if d.erased {
 				cause = ErrErased
 			}
+			return "", nil, &Error{Op: "use the keys of", Subject: k.subject, KeyID: id, Err: cause}
 		}
 	}
-	return "", nil, &Error{Op: "use the keys of", Subject: k.subject, KeyID: id, Err: cause, Hint: hint}
+	if k.s.lease.shared() && !k.read {
+		// Another process may have made it since this one read the ring: nothing of the
+		// shard passes for fresh now, and who asks again has it read.
+		k.s.stamps[k.e.shard].Add(1)
+	}
+	hint := "the subject never had it in this keystore; was the keystore restored, or is it another one?"
+	return "", nil, &Error{Op: "use the keys of", Subject: k.subject, KeyID: id, Err: ErrUnknownKey, Hint: hint}
 }
 
-// Fresh tells whether what Keys saw still holds. Ask after decrypting and before the
-// plaintext leaves; when it is false, look up again.
-func (k Keys) Fresh() bool {
-	if k.s.closed.Load() {
-		return false
+// Fresh tells whether what keys saw still holds, for all of them. Ask after decrypting
+// and before the plaintext leaves, once for a batch: where the keystore is shared it looks
+// at clocks. When it is false, look up again.
+func Fresh(keys ...Keys) bool {
+	var s *Store
+	for i := range keys {
+		k := &keys[i]
+		if k.s != s {
+			if s = k.s; s.closed.Load() || !s.lease.holds() {
+				return false
+			}
+		}
+		if k.State() != StateUnknown && (s.stamps[k.e.shard].Load() != k.e.stamp || k.reveal != nil && k.reveal.ended.Load()) {
+			return false
+		}
 	}
-	if k.State() == StateUnknown {
-		return true
-	}
-	return k.s.stamps[k.e.shard].Load() == k.e.stamp && (k.reveal == nil || !k.reveal.ended.Load())
+	return true
 }
 
 // reveal is the capability that a pre-anonymize receiver's context carries.
@@ -184,6 +197,9 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 	if s.closed.Load() {
 		return dst, ErrClosed
 	}
+	if err := s.renew(ctx); err != nil {
+		return dst, err
+	}
 	start := len(dst)
 	var missing []int
 	for i, sub := range subjects {
@@ -204,6 +220,7 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 	for i, e := range found {
 		if e != nil {
 			dst[start+i] = s.keys(ctx, subjects[i], e)
+			dst[start+i].read = true
 		}
 	}
 	return dst, nil

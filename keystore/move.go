@@ -11,6 +11,9 @@ import (
 // the note goes. From the first step to the last another place may hold roots that no
 // destruction reaches, so until then nothing counts as final.
 
+// errOvertaken: what was copied is not all there is any more.
+var errOvertaken = fmt.Errorf("the move was taken back: %w", ErrConflict)
+
 // MoveRoots moves the roots of a living keystore to another root store, on purpose. The
 // Store uses the new one from then on. If it fails, or its process dies, no erasure
 // becomes final until FinishMove was called with the place that Health names.
@@ -25,11 +28,15 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 		return ctx.Err()
 	}
 	old, place := s.rootStore(), to.Place()
+	var noted *epochRecord
 	err := s.updateRecord(ctx, func(e *epochRecord) error {
 		if e.other != "" {
 			return unfinishedMove(e)
 		}
-		e.other = place.URL
+		if err := s.checkPlaceOf(e); err != nil {
+			return err
+		}
+		noted, e.other = e, place.URL
 		return nil
 	})
 	if err != nil {
@@ -46,9 +53,18 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 		return errors.Join(err, s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil }))
 	}
 	err = s.updateRecord(ctx, func(e *epochRecord) error {
+		if e.rev != noted.rev {
+			return fmt.Errorf("%w: another process advanced while the root was moved, and its new root is not in %s; move again", errOvertaken, place.URL)
+		}
 		e.place, e.other = place, old.Place().URL
 		return nil
 	})
+	if errors.Is(err, errOvertaken) {
+		if err := to.Remove(ctx); err != nil {
+			return fmt.Errorf("%w; until oubli root move has finished the move, no erasure is final", err)
+		}
+		return errors.Join(err, s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil }))
+	}
 	if err != nil {
 		return fmt.Errorf("%w; until oubli root move has finished the move, no erasure is final", err)
 	}

@@ -21,11 +21,15 @@ func Open(ctx context.Context, b Backend, roots RootStore, o *Options) (*Store, 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.share(ctx, e); err != nil {
+		return nil, err
+	}
 	if s.readOnly {
 		return s, nil
 	}
 	if err := s.Advance(ctx); err != nil {
 		if ctx.Err() != nil {
+			s.lease.leave()
 			return nil, err
 		}
 		s.log.Warn("the advance was not finished; it is tried again with the next erasure", "error", err)

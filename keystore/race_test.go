@@ -134,7 +134,7 @@ func (c *crowd) open(v *victim, k keystore.Keys) error {
 		return err
 	}
 	erased, barred := v.erased.Load(), v.barred.Load()
-	if !k.Fresh() {
+	if !keystore.Fresh(k) {
 		return nil
 	}
 	if barred && v.barred.Load() {

@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -20,7 +21,7 @@ func (s *Store) Restrict(ctx context.Context, sub Subject, o *RestrictOptions) e
 	if o == nil {
 		o = &RestrictOptions{}
 	}
-	return s.changeOne(ctx, "restrict", sub, func(r *ring) outcome {
+	err := s.changeOne(ctx, "restrict", sub, func(r *ring) outcome {
 		if err := mustLive(r); err != nil {
 			return outcome{err: err}
 		}
@@ -35,6 +36,10 @@ func (s *Store) Restrict(ctx context.Context, sub Subject, o *RestrictOptions) e
 		r.state, r.hold = StateRestricted, o.Hold
 		return outcome{changed: true, works: []work{{kind: workRestricted}}}
 	})
+	if err != nil {
+		return err
+	}
+	return wrapOp("restrict", sub, s.outwait(ctx, s.lease.expiry()))
 }
 
 // Release ends a restriction and its hold. What an erasure kept stays restricted to its
@@ -106,7 +111,8 @@ func (s *Store) Withdraw(ctx context.Context, sub Subject, purposes ...string) (
 	if err != nil {
 		return Erasure{Subject: sub, Err: err}, err
 	}
-	advanceErr := s.Advance(ctx)
+	expiry := s.lease.expiry()
+	advanceErr := errors.Join(s.Advance(ctx), s.outwait(ctx, expiry))
 	list, err := s.erasures(ctx, []Subject{sub})
 	if err != nil {
 		return Erasure{Subject: sub, Err: err}, err

@@ -47,6 +47,7 @@ type Store struct {
 	cache  *otter.Cache[Subject, *entry]
 	stamps []atomic.Uint64 // by shard: raised when a subject of it changes; see entry
 	pages  []atomic.Pointer[page]
+	lease  lease
 
 	mu        sync.Mutex
 	rootAEADs map[RootID]tink.AEAD
@@ -67,6 +68,7 @@ type StoreInfo struct {
 	Shards  int           `json:"shards"`
 	Pages   int           `json:"pages"`
 	Grace   time.Duration `json:"grace"`
+	Lease   time.Duration `json:"lease,omitzero"` // see CreateOptions; 0 where no other process shares the keystore
 	Root    Place         `json:"root"`
 	Created time.Time     `json:"created"`
 }
@@ -79,6 +81,7 @@ func newStore(b Backend, r RootStore, o *Options) *Store {
 		rootAEADs: map[RootID]tink.AEAD{}, flights: map[Subject]*flight{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
 		advancing: make(chan struct{}, 1), moveBudget: moveBudget}
 	s.roots.Store(&r)
+	s.lease.clocks = clocks{boot: bootTime, wall: time.Now}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -108,6 +111,7 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.lease.leave()
 	s.cache.InvalidateAll()
 	s.mu.Lock()
 	clear(s.rootAEADs)
@@ -288,5 +292,5 @@ func (s *Store) Info(ctx context.Context) (StoreInfo, error) {
 		return StoreInfo{}, err
 	}
 	return StoreInfo{ID: s.id, Name: s.backend.Name(), Shards: s.layout.shards, Pages: s.layout.pages,
-		Grace: s.grace, Root: e.place, Created: e.created}, nil
+		Grace: s.grace, Lease: s.lease.length, Root: e.place, Created: e.created}, nil
 }

@@ -318,7 +318,7 @@ func openField(ctx context.Context, s *keystore.Store, sub keystore.Subject, f f
 		return "", err
 	}
 	plain, err := key.Open(nil, f.sealed[:12], f.sealed[12:], nil)
-	if err == nil && !ks[0].Fresh() {
+	if err == nil && !keystore.Fresh(ks[0]) {
 		err = errStale
 	}
 	return string(plain), err

@@ -1,0 +1,389 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Where several processes share a backend, each serves keys from memory only under a
+// lease. It polls the change counters of all pages and the epoch record in one read, every
+// L/2, and may serve for 0.9·L after the sending of its last poll that was answered, by
+// boot time and wall clock both, which is checked again after decryption. Whoever makes a
+// subject erasing or restricted waits for L: by then every process has either seen the
+// counter or stopped serving. The tenth that is left is for clocks that run at different
+// speeds. The construction is Gray and Cheriton's (Leases, 1989), with one lease for all.
+
+const (
+	// DefaultLease is L where CreateOptions do not say.
+	DefaultLease = 2 * time.Second
+
+	minLease = 50 * time.Millisecond
+
+	// maxLease bounds how long an erasure can be made to wait.
+	maxLease = time.Minute
+
+	// hush is the least time between two polls that notifications ask for.
+	hush = 50 * time.Millisecond
+
+	// recent is how long a look at all clocks need not be repeated, by the cheap ones.
+	recent = time.Millisecond
+)
+
+// lease is what a process knows of a shared keystore, and since when. The zero lease is
+// that of a keystore that no other process shares: it always holds.
+type lease struct {
+	length time.Duration // L; 0: nobody shares the keystore
+	clocks clocks
+
+	// When the last answered poll was sent. Both are 0 before the first.
+	sentBoot, sentWall atomic.Int64
+	// When the lease was last found to hold.
+	lookMono, lookWall atomic.Int64
+
+	polling chan struct{} // holds one token: who takes it polls
+	seen    []Record      // of the counters and, last, the epoch record; who polls owns it
+	newest  []uint64      // the highest counters seen
+
+	wake chan struct{} // asks for a poll now
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	settled map[EventID]time.Duration // by erasure: when, by boot time, nobody serves its subject any more
+}
+
+// clocks are how a process tells time; tests have their own.
+type clocks struct {
+	boot func() time.Duration // counts while the machine is suspended, where the system can tell
+	wall func() time.Time
+}
+
+func (l *lease) shared() bool { return l.length > 0 }
+
+// holds tells whether the process may serve from memory.
+func (l *lease) holds() bool {
+	if !l.shared() {
+		return true
+	}
+	now := l.clocks.wall()
+	wall, mono := now.UnixNano(), int64(now.Sub(start))
+	if d := wall - l.lookWall.Load(); d >= 0 && d < int64(recent) {
+		if d := mono - l.lookMono.Load(); d >= 0 && d < int64(recent) {
+			return true // neither clock has moved on since all of them were looked at
+		}
+	}
+	limit := int64(l.length-l.length/10) - int64(recent)
+	sent := l.sentWall.Load()
+	if d := wall - sent; sent == 0 || d < 0 || d >= limit {
+		return false
+	}
+	if int64(l.clocks.boot())-l.sentBoot.Load() >= limit {
+		return false
+	}
+	l.lookWall.Store(wall)
+	l.lookMono.Store(mono)
+	return true
+}
+
+// start is what the monotonic clock is measured from.
+var start = time.Now()
+
+// share makes the store one of several on its backend, if others can be. It polls once,
+// so that the first reader need not.
+func (s *Store) share(ctx context.Context, e *epochRecord) error {
+	b, ok := s.backend.(Shared)
+	if !ok {
+		return nil
+	}
+	l := &s.lease
+	if l.length = e.lease; l.length == 0 {
+		l.length = DefaultLease
+	}
+	l.polling, l.wake = make(chan struct{}, 1), make(chan struct{}, 1)
+	l.settled = map[EventID]time.Duration{}
+	l.seen, l.newest = make([]Record, s.layout.pages+1), make([]uint64, s.layout.pages)
+	if err := s.poll(ctx); err != nil {
+		return err
+	}
+	ctx, l.stop = context.WithCancel(context.WithoutCancel(ctx))
+	l.done.Go(func() { s.pollAlways(ctx) })
+	l.done.Go(func() { s.listen(ctx, b) })
+	return nil
+}
+
+// leave ends what share began.
+func (l *lease) leave() {
+	if l.stop != nil {
+		l.stop()
+		l.done.Wait()
+	}
+}
+
+// renew makes sure that the lease holds, or says why it cannot.
+func (s *Store) renew(ctx context.Context) error {
+	if s.lease.holds() {
+		return nil
+	}
+	// Whoever would be served from memory is not left hanging on a database that is away.
+	c, cancel := context.WithTimeout(ctx, s.lease.length)
+	defer cancel()
+	err := s.poll(c)
+	if err != nil && c.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: %s has not answered for %s", ErrUnavailable, s.backend.Name(), s.lease.length)
+	}
+	return err
+}
+
+// poll reads the counters and extends the lease. What changed is evicted before.
+func (s *Store) poll(ctx context.Context) error {
+	l := &s.lease
+	asked := l.clocks.boot()
+	select {
+	case l.polling <- struct{}{}:
+		defer func() { <-l.polling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if int64(asked) < l.sentBoot.Load() && l.holds() {
+		return nil // somebody else's poll was sent after this one was asked for
+	}
+	keys := make([][]byte, 0, s.layout.pages+1)
+	for p := range s.layout.pages {
+		keys = append(keys, counterKey(uint8(p)))
+	}
+	keys = append(keys, epochKey)
+	boot, wall := l.clocks.boot(), l.clocks.wall()
+	recs, err := s.backend.Get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	var behind error
+	for p, rec := range recs[:s.layout.pages] {
+		if rec.Rev == l.seen[p].Rev {
+			continue
+		}
+		c, err := parseCounter(rec)
+		if err != nil {
+			return err
+		}
+		s.evict(uint8(p))
+		if c < l.newest[p] {
+			behind = fmt.Errorf("%w: the change counter of page %d was at %d and is at %d: %s went back in time, as a failover to a standby that lagged makes it; run oubli restore, and start this process again",
+				ErrBehind, p, l.newest[p], c, s.backend.Name())
+			continue
+		}
+		l.seen[p], l.newest[p] = rec, c
+	}
+	if behind != nil {
+		return behind
+	}
+	l.sentBoot.Store(int64(boot))
+	l.sentWall.Store(wall.UnixNano())
+	if last := s.layout.pages; recs[last].Rev != l.seen[last].Rev && s.meetEpoch(ctx) {
+		l.seen[last] = recs[last]
+	}
+	return nil
+}
+
+// evict makes the process read everybody of a page again.
+func (s *Store) evict(page uint8) {
+	first := s.layout.firstShard(page)
+	for i := range s.layout.perPage() {
+		s.stamps[int(first)+i].Add(1)
+	}
+}
+
+// meetEpoch forgets the keys of an epoch that another process has ended.
+func (s *Store) meetEpoch(ctx context.Context) bool {
+	e, err := s.record(ctx)
+	if err != nil {
+		s.log.Warn("the keystore has advanced, and its record can't be read", "error", err)
+		return false
+	}
+	if e.intent == nil {
+		s.forgetOld(e)
+	}
+	return true
+}
+
+// pollAlways keeps the lease while the store is open.
+func (s *Store) pollAlways(ctx context.Context) {
+	l := &s.lease
+	t := time.NewTicker(l.length / 2)
+	defer t.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-l.wake:
+		}
+		c, cancel := context.WithTimeout(ctx, l.length)
+		err := s.poll(c)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failing {
+			s.log.Warn("the keystore can't be polled; nobody is read until it can", "error", err)
+		}
+		failing = err != nil
+		select { // a burst of notifications is answered by one poll
+		case <-ctx.Done():
+			return
+		case <-time.After(min(hush, l.length/10)):
+		}
+	}
+}
+
+// listen turns notifications into polls. Without them, the next poll is soon enough.
+func (s *Store) listen(ctx context.Context, b Shared) {
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		began := time.Now()
+		err := b.Listen(ctx, func() {
+			select {
+			case s.lease.wake <- struct{}{}:
+			default:
+			}
+		})
+		if time.Since(began) > time.Minute {
+			pause = time.Second
+		}
+		s.log.Debug("notifications can't be heard", "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// tell lets other processes know at once that somebody's state changed.
+func (s *Store) tell(ctx context.Context) {
+	b, ok := s.backend.(Shared)
+	if !ok || !s.lease.shared() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.lease.length/2)
+	defer cancel()
+	if err := b.Notify(ctx); err != nil {
+		s.log.Debug("other processes were not notified", "error", err)
+	}
+}
+
+// outwait returns at a boot time: the expiry of leases.
+func (s *Store) outwait(ctx context.Context, until time.Duration) error {
+	l := &s.lease
+	for l.shared() {
+		left := until - l.clocks.boot()
+		if left <= 0 {
+			break
+		}
+		t := time.NewTimer(left)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("what was changed stands, but other processes may serve what they remember for another %s: %w", left, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// expiry is when the leases that are held now are over.
+func (l *lease) expiry() time.Duration {
+	if !l.shared() {
+		return 0
+	}
+	return l.clocks.boot() + l.length
+}
+
+// settling returns when nobody serves the subjects of these erasures any more. Those
+// that this process has not met yet are over L from now: they are erasing already.
+func (l *lease) settling(events []EventID) (until time.Duration) {
+	if !l.shared() {
+		return 0
+	}
+	expiry := l.expiry()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := expiry - l.length; len(l.settled) > 1<<16 { // those forgotten are only waited for again
+		for id, at := range l.settled {
+			if at < now {
+				delete(l.settled, id)
+			}
+		}
+	}
+	for _, id := range events {
+		at, ok := l.settled[id]
+		if !ok {
+			at = expiry
+			l.settled[id] = at
+		}
+		until = max(until, at)
+	}
+	return until
+}
+
+// AwaitErasing returns when no process serves from its memory what it held of these
+// subjects before they became erasing. Subjects in other states are passed over. Call it
+// once for a batch, before the first receiver: it waits for the keystore's lease at most,
+// and not at all where no other process shares the keystore.
+func (s *Store) AwaitErasing(ctx context.Context, subjects ...Subject) error {
+	if !s.lease.shared() || len(subjects) == 0 {
+		return s.check(false)
+	}
+	keys := make([][]byte, len(subjects))
+	for i, sub := range subjects {
+		keys[i] = s.layout.ringKey(s.layout.shard(sub), sub)
+	}
+	recs, err := s.backend.Get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	var events []EventID
+	for i, rec := range recs {
+		if rec.Rev == 0 {
+			continue
+		}
+		r := ring{subject: subjects[i]}
+		h, err := parseRingHeader(rec.Value)
+		if err == nil && h.state == StateErasing {
+			err = r.clearPart.decode(h.clear)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", subjects[i], err)
+		}
+		if r.journal != nil {
+			events = append(events, r.journal.Event)
+		}
+	}
+	return s.outwait(ctx, s.lease.settling(events))
+}
+
+// replicated returns once a superseded root may die.
+func (s *Store) replicated(ctx context.Context) error {
+	if b, ok := s.backend.(Shared); ok {
+		return b.Replicated(ctx)
+	}
+	return nil
+}
+
+// checkPlaceOf refuses to write or destroy roots at a place that the keystore has left.
+func (s *Store) checkPlaceOf(e *epochRecord) error {
+	if here := s.rootStore().Place().URL; s.lease.shared() && here != e.place.URL {
+		return fmt.Errorf("%w: another process has moved the root from %s to %s; open the keystore with that", ErrMismatch, here, e.place.URL)
+	}
+	return nil
+}
+
+func checkLease(l time.Duration) error {
+	if l < 0 || l > 0 && (l < minLease || l > maxLease || l%time.Millisecond != 0) {
+		return fmt.Errorf("%w: a lease of %s: whole milliseconds from %s to %s are needed", ErrInvalid, l, minLease, maxLease)
+	}
+	return nil
+}
