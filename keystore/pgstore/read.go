@@ -1,0 +1,114 @@
+package pgstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// Get implements [keystore.Backend], with one statement.
+func (s *Store) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, s.explain("read", err)
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	var asked rows
+	size := 0
+	for _, key := range keys {
+		asked.addKey(key)
+		size += len(key)
+	}
+	steps := []step{{&getStatement, asked.keyed()}}
+	out := make([]keystore.Record, len(keys))
+	answers := 0
+	begin := func() { answers = 0 }
+	err := s.read(ctx, steps, 4, begin, func(v [][]byte) error {
+		answers++
+		n, err := parseInt(v[0])
+		if err != nil || n < 1 || n > uint64(len(out)) {
+			return errors.Join(errors.New("an answer to what was not asked"), err)
+		}
+		r := &out[n-1]
+		if v[1] == nil {
+			*r = keystore.Record{}
+			return nil
+		}
+		rev, err := parseInt(v[1])
+		*r = keystore.Record{Value: append([]byte{}, v[2]...), Rev: keystore.Rev(rev)}
+		return err
+	})
+	if err == nil && answers != len(keys) {
+		err = fmt.Errorf("%w: %d answers for %d keys", keystore.ErrUnavailable, answers, len(keys))
+	}
+	if err != nil {
+		return nil, s.explain("read", err)
+	}
+	arena := make([]byte, 0, size)
+	for i, key := range keys {
+		n := len(arena)
+		arena = append(arena, key...)
+		out[i].Key = arena[n:len(arena):len(arena)]
+	}
+	return out, nil
+}
+
+// Scan implements [keystore.Backend]: bytea is ordered bytewise.
+func (s *Store) Scan(ctx context.Context, from, to []byte, limit int) ([]keystore.Record, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, s.explain("scan", err)
+	}
+	if bytes.Compare(from, to) >= 0 {
+		return nil, nil
+	}
+	steps := []step{{&scanStatement, [][]byte{
+		int16Value(pageOf(from)), restOf(from), int16Value(pageOf(to)), restOf(to), int64Value(int64(limit))}}}
+	var out []keystore.Record
+	begin := func() { out = nil }
+	err := s.read(ctx, steps, 5, begin, func(v [][]byte) error {
+		if v[2] == nil {
+			return nil // there are none
+		}
+		page, err := parseInt(v[0])
+		if err != nil {
+			return err
+		}
+		rev, err := parseInt(v[2])
+		key := append(append(make([]byte, 0, 1+len(v[1])), byte(page)), v[1]...)
+		out = append(out, keystore.Record{Key: key, Value: append([]byte{}, v[3]...), Rev: keystore.Rev(rev)})
+		return err
+	})
+	if err != nil {
+		return nil, s.explain("scan", err)
+	}
+	return out, nil
+}
+
+// read runs a reading statement, whose rows have columns values, of which the last tells
+// whether the server is a standby. Each attempt calls begin, then row with each row.
+func (s *Store) read(ctx context.Context, steps []step, columns int, begin func(), row func(values [][]byte) error) error {
+	return s.try(ctx, func(ctx context.Context, c *pgconn.PgConn) (bool, error) {
+		begin()
+		answered := false
+		_, err := s.run(ctx, c, steps, func(v [][]byte) error {
+			switch {
+			case len(v) != columns || len(v[columns-1]) != 1:
+				return fmt.Errorf("%w: the answer has another shape than was asked for", keystore.ErrUnavailable)
+			case v[columns-1][0] != 0:
+				return errStandby
+			}
+			answered = true
+			return row(v)
+		})
+		if err == nil && !answered {
+			err = fmt.Errorf("%w: an answer without rows", keystore.ErrUnavailable)
+		}
+		return true, err
+	})
+}
