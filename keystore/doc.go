@@ -23,6 +23,15 @@
 // any write. internal/model explores the protocol exhaustively; its package comment says
 // which of its files stands for what here.
 //
+// Several processes may share a keystore, where its backend is [Shared]. Each serves keys
+// from memory only under a lease: it polls the change counters of all pages, one read twice
+// in a lease's time L, and serves for 0.9·L after the sending of the last poll that was
+// answered, by boot time and wall clock both, which is looked at again after decryption
+// ([Fresh]). One that can't poll serves nobody. Who makes a subject erasing or restricted
+// waits for L, once for a batch, so that when Erase returns no process opens the subject any
+// more. A keystore that went back in time, as in a failover to a standby that lagged, is
+// noticed by its counters and serves nobody either.
+//
 // What it does not do: it cannot reach plaintext or keys that a process once had in
 // memory, that were logged, or that somebody copied together with a root key before an
 // erasure was final. Losing the root store loses everybody.
@@ -32,9 +41,10 @@
 // package anonymize, which runs erasures with their signal. What it calls itself is about
 // people (Restrict, Release, Rotate, Withdraw, Readmit, Status) and about the whole (Health,
 // Verify, Advance). Lookup and Ensure are for codecs; RequestErasure, Claim, Reveal,
-// Acknowledge, BeginBlanking and RecordReceivers are the steps of whoever runs an erasure.
+// AwaitErasing, Acknowledge, BeginBlanking and RecordReceivers are the steps of whoever runs an erasure.
 // Erase is for kinds that have no receivers and no tables to blank.
 //
-// A [Backend] remembers records; keystore/boltstore and keystore/memstore are two. A
-// [RootStore] holds the root; keystore/rootfile is one.
+// A [Backend] remembers records: keystore/pgstore in PostgreSQL, for many processes,
+// keystore/boltstore in a file, for one, and keystore/memstore in memory. A [RootStore]
+// holds the root; keystore/rootfile is one, for the processes of one host.
 package keystore
