@@ -21,21 +21,22 @@ func (s *Store) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, erro
 	}
 	var asked rows
 	size := 0
-	for _, key := range keys {
+	for i, key := range keys {
 		asked.addKey(key)
+		asked.addRev(keystore.Rev(i))
 		size += len(key)
 	}
-	steps := []step{{&getStatement, asked.keyed()}}
+	steps := []step{{&getStatement, asked.named()}}
 	out := make([]keystore.Record, len(keys))
 	answers := 0
 	begin := func() { answers = 0 }
 	err := s.read(ctx, steps, 4, begin, func(v [][]byte) error {
 		answers++
 		n, err := parseInt(v[0])
-		if err != nil || n < 1 || n > uint64(len(out)) {
+		if err != nil || n >= uint64(len(out)) {
 			return errors.Join(errors.New("an answer to what was not asked"), err)
 		}
-		r := &out[n-1]
+		r := &out[n]
 		if v[1] == nil {
 			*r = keystore.Record{}
 			return nil

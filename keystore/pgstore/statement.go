@@ -26,16 +26,16 @@ var (
 	putTypes   = []uint32{pgtype.Int2ArrayOID, pgtype.ByteaArrayOID, pgtype.Int8ArrayOID, pgtype.ByteaArrayOID}
 )
 
-// The planner is left no choice in these: unnest gives the keys in the order of the
-// arrays, a lateral subquery with a limit or a lock is run once for each of them, and
+// The planner is left no choice in these: unnest, in a select list since several of them
+// are slow in FROM, gives the keys in the order of the arrays, and a lateral subquery with a limit or a lock is run once for each of them, and
 // each run is a look-up in the primary key. So locks are taken in the order of the arrays.
 var (
 	// Every row of an answer tells whether the server is a standby; there is always one.
 	getStatement = statement{"oubli_get", `
 select k.n, r.rev, r.value, pg_is_in_recovery()
-from unnest($1::smallint[], $2::bytea[]) with ordinality k(page, key, n)
+from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) n) k
 left join lateral (select rev, value from {schema}.records where page = k.page and key = k.key limit 1) r on true`,
-		rowTypes}
+		namedTypes}
 
 	scanStatement = statement{"oubli_scan", `
 select r.page, r.key, r.rev, r.value, pg_is_in_recovery()
@@ -55,11 +55,11 @@ select set_config('synchronous_commit',
 		case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, true),
 	cast(case
 		when current_setting('fsync') <> 'on' then '` + reasonFsync + `'
-		when (select count(*) from unnest($1::smallint[], $2::bytea[], $3::bigint[]) k(page, key, rev)
+		when (select count(*) from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev) k
 			cross join lateral (select 1 from {schema}.records r
 				where r.page = k.page and r.key = k.key and r.rev = k.rev {for share}) held)
 			<> coalesce(array_length($1::smallint[], 1), 0) then '` + reasonConflict + `'
-		when exists (select 1 from unnest($4::smallint[], $5::bytea[]) k(page, key)
+		when exists (select 1 from (select unnest($4::smallint[]) page, unnest($5::bytea[]) key) k
 			cross join lateral (select 1 from {schema}.records r where r.page = k.page and r.key = k.key limit 1) there)
 			then '` + reasonConflict + `'
 		else '0' end as integer)`,
@@ -68,7 +68,7 @@ select set_config('synchronous_commit',
 	// lockStatement locks and checks what will be replaced or deleted.
 	lockStatement = statement{"oubli_lock", `
 select cast(case
-	when (select count(*) from unnest($1::smallint[], $2::bytea[], $3::bigint[]) k(page, key, rev)
+	when (select count(*) from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev) k
 		cross join lateral (select 1 from {schema}.records r
 			where r.page = k.page and r.key = k.key and r.rev = k.rev for no key update) held)
 		<> coalesce(array_length($1::smallint[], 1), 0) then '` + reasonConflict + `'
@@ -77,19 +77,19 @@ select cast(case
 
 	updateStatement = statement{"oubli_update", `
 update {schema}.records r set rev = k.rev, value = k.value
-from unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::bytea[]) k(page, key, rev, value)
+from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev, unnest($4::bytea[]) value) k
 where r.page = k.page and r.key = k.key`,
 		putTypes}
 
 	insertStatement = statement{"oubli_insert", `
 insert into {schema}.records (page, key, rev, value)
 select page, key, rev, value
-from unnest($1::smallint[], $2::bytea[], $3::bigint[], $4::bytea[]) k(page, key, rev, value)`,
+from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev, unnest($4::bytea[]) value) k`,
 		putTypes}
 
 	deleteStatement = statement{"oubli_delete", `
 delete from {schema}.records r
-using unnest($1::smallint[], $2::bytea[]) k(page, key)
+using (select unnest($1::smallint[]) page, unnest($2::bytea[]) key) k
 where r.page = k.page and r.key = k.key`,
 		rowTypes}
 )
