@@ -16,7 +16,10 @@ import (
 // that are due. A failure of that housekeeping is logged and does not keep a keystore
 // that can be read from opening; Health shows it.
 func Open(ctx context.Context, b Backend, roots RootStore, o *Options) (*Store, error) {
-	s := newStore(b, roots, o)
+	return newStore(b, roots, o).open(ctx)
+}
+
+func (s *Store) open(ctx context.Context) (*Store, error) {
 	e, c, err := s.attach(ctx, s.checkPlace, s.checkAnchor)
 	if err != nil {
 		return nil, err
@@ -34,7 +37,7 @@ func Open(ctx context.Context, b Backend, roots RootStore, o *Options) (*Store, 
 		}
 		s.log.Warn("the advance was not finished; it is tried again with the next erasure", "error", err)
 	} else if s.grace > 0 && c.Anchor.Epoch < e.epoch {
-		if err := roots.Raise(ctx, Anchor{Epoch: e.epoch, Advances: e.advances}, nil); err != nil {
+		if err := s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: e.advances}, nil); err != nil {
 			s.log.Warn("the anchor was not raised", "error", err)
 		}
 	}
