@@ -46,6 +46,7 @@ type lease struct {
 	polling chan struct{} // holds one token: who takes it polls
 	seen    []Record      // of the counters and, last, the epoch record; who polls owns it
 	newest  []uint64      // the highest counters seen
+	behind  error         // the database was found to have gone back in time: for good
 
 	wake chan struct{} // asks for a poll now
 	stop context.CancelFunc
@@ -150,6 +151,9 @@ func (s *Store) poll(ctx context.Context) error {
 	if int64(asked) < l.sentBoot.Load() && l.holds() {
 		return nil // somebody else's poll was sent after this one was asked for
 	}
+	if l.behind != nil {
+		return l.behind
+	}
 	keys := make([][]byte, 0, s.layout.pages+1)
 	for p := range s.layout.pages {
 		keys = append(keys, counterKey(uint8(p)))
@@ -160,7 +164,6 @@ func (s *Store) poll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var behind error
 	for p, rec := range recs[:s.layout.pages] {
 		if rec.Rev == l.seen[p].Rev {
 			continue
@@ -169,16 +172,16 @@ func (s *Store) poll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.evict(uint8(p))
-		if c < l.newest[p] {
-			behind = fmt.Errorf("%w: the change counter of page %d was at %d and is at %d: %s went back in time, as a failover to a standby that lagged makes it; run oubli restore, and start this process again",
+		if c <= l.newest[p] { // each number is given out once
+			l.behind = fmt.Errorf("%w: changes of page %d up to number %d were seen, and now it is at %d without them: %s went back in time, as a failover to a standby that lagged makes it; run oubli restore, and start this process again",
 				ErrBehind, p, l.newest[p], c, s.backend.Name())
-			continue
+			for p := range s.layout.pages { // what it knows of anybody may be lost, too
+				s.evict(uint8(p))
+			}
+			return l.behind
 		}
+		s.evict(uint8(p))
 		l.seen[p], l.newest[p] = rec, c
-	}
-	if behind != nil {
-		return behind
 	}
 	l.sentBoot.Store(int64(boot))
 	l.sentWall.Store(wall.UnixNano())
