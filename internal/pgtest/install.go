@@ -19,7 +19,6 @@ type install struct {
 	major   int
 	version string // as "postgres --version" prints it
 	bin     string // the directory of its binaries
-	env     []string
 }
 
 // Versions returns the major versions that are installed, ascending; none where the tests
@@ -64,15 +63,16 @@ func binDirs() []string {
 // inspect says which PostgreSQL the directory holds, if it holds a server.
 func inspect(dir string) (install, bool) {
 	dir, err := filepath.Abs(dir)
-	if err != nil || !executable(filepath.Join(dir, "postgres")) || !executable(filepath.Join(dir, "initdb")) {
+	if err != nil {
 		return install{}, false
 	}
-	// A package that brings its own libraries, as those from npm do, finds some of them
-	// through this only.
-	in := install{bin: dir, env: append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Join(filepath.Dir(dir), "lib"))}
-	cmd := exec.Command(filepath.Join(dir, "postgres"), "--version")
-	cmd.Env = in.env
-	out, err := cmd.Output()
+	// A directory of PATH may hold links to some of the programs.
+	postgres, err := filepath.EvalSymlinks(filepath.Join(dir, "postgres"))
+	in := install{bin: filepath.Dir(postgres)}
+	if err != nil || !executable(postgres) || !executable(filepath.Join(in.bin, "initdb")) {
+		return install{}, false
+	}
+	out, err := exec.Command(postgres, "--version").Output()
 	match := regexp.MustCompile(`\(PostgreSQL\) (\d+)`).FindSubmatch(out)
 	if err != nil || match == nil {
 		return install{}, false
@@ -98,6 +98,16 @@ func pgbouncer() string {
 		}
 	}
 	return ""
+}
+
+// EachVersion runs a test once for each of [Versions], as a subtest. Where there is none,
+// the test ends as one that asks for a server.
+func EachVersion(t *testing.T, test func(t *testing.T, version int)) {
+	t.Helper()
+	choose(t, 0)
+	for _, version := range Versions() {
+		t.Run("PostgreSQL"+strconv.Itoa(version), func(t *testing.T) { test(t, version) })
+	}
 }
 
 // choose returns the install of a major version, 0 for the first; without it, the test

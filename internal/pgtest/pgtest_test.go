@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -9,7 +10,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMain(m *testing.M) { Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("PGTEST_NOTHING_INSTALLED") != "" {
+		places = nil
+	}
+	Main(m)
+}
 
 // connect opens a connection that is closed when the test has ended.
 func connect(t *testing.T, dsn string) *pgx.Conn {
@@ -40,10 +46,15 @@ func run(t *testing.T, dsn string, statements ...string) {
 }
 
 func TestServersStartStopAndKeepWhatWasCommitted(t *testing.T) {
-	for _, version := range Versions() {
+	t.Parallel()
+	EachVersion(t, func(t *testing.T, version int) {
 		begin := time.Now()
+		took := func(what string) {
+			t.Logf("%s in %v", what, time.Since(begin).Round(time.Millisecond))
+			begin = time.Now()
+		}
 		s := Start(t, &Options{Version: version, Settings: map[string]string{"work_mem": "5MB"}})
-		t.Logf("PostgreSQL %d: up in %v", version, time.Since(begin))
+		took("a server")
 		require.Equal(t, version, s.Version())
 		require.Equal(t, version, value[int](t, s.DSN(), "SELECT current_setting('server_version_num')::int / 10000"))
 		require.Equal(t, "on", value[string](t, s.DSN(), "SHOW fsync"))
@@ -51,27 +62,50 @@ func TestServersStartStopAndKeepWhatWasCommitted(t *testing.T) {
 
 		begin = time.Now()
 		db := s.Database(t)
-		t.Logf("PostgreSQL %d: a database in %v", version, time.Since(begin))
+		took("a database")
 		require.NotEqual(t, db, s.Database(t))
 		run(t, db, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
-		for _, again := range []func(){
-			func() { s.Restart(t) },
-			func() { s.Stop(t, "immediate"); s.Up(t) },
-			func() { s.Kill(); s.Up(t) },
-		} {
-			begin = time.Now()
-			again()
-			t.Logf("PostgreSQL %d: up again in %v", version, time.Since(begin))
-			run(t, db, "INSERT INTO t VALUES (1)")
-		}
-		require.Equal(t, 4, value[int](t, db, "SELECT count(*) FROM t"))
+		begin = time.Now()
+		s.Restart(t)
+		took("restarted")
+		run(t, db, "INSERT INTO t VALUES (1)")
+		s.Stop(t, "immediate")
+		s.Up(t)
+		run(t, db, "INSERT INTO t VALUES (1)")
+		s.Kill()
+		begin = time.Now()
+		s.Up(t)
+		took("up after a kill")
+		require.Equal(t, 3, value[int](t, db, "SELECT count(*) FROM t"))
 		s.Stop(t, "fast")
 		_, err := pgx.Connect(t.Context(), db)
 		require.Error(t, err)
-	}
+	})
+}
+
+func TestACopyOfTheTemplateIsFast(t *testing.T) {
+	t.Parallel()
+	EachVersion(t, func(t *testing.T, version int) {
+		room, err := theRoom()
+		require.NoError(t, err)
+		template, err := room.template(choose(t, version))
+		require.NoError(t, err)
+		again, err := room.template(choose(t, version))
+		require.NoError(t, err)
+		require.Equal(t, template, again)
+		dir, err := room.newDir("copy")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, os.RemoveAll(dir)) }()
+		begin := time.Now()
+		require.NoError(t, room.copyTree(dir, template, nil))
+		t.Logf("copied in %v", time.Since(begin).Round(time.Millisecond))
+		// 0.1 s where nothing else runs.
+		require.Less(t, time.Since(begin), 5*time.Second)
+	})
 }
 
 func TestTheSharedServerIsOne(t *testing.T) {
+	t.Parallel()
 	require.Same(t, Shared(t), Shared(t))
 	require.Equal(t, 1, value[int](t, Shared(t).Database(t), "SELECT 1"))
 }

@@ -167,7 +167,7 @@ func (r *room) template(in install) (string, error) {
 // run runs a program of an install to its end, as the user that servers run as.
 func (r *room) run(in install, program string, args ...string) error {
 	cmd := exec.Command(filepath.Join(in.bin, program), args...)
-	cmd.Dir, cmd.Env = r.dir, in.env
+	cmd.Dir = r.dir
 	cmd.SysProcAttr = r.owner.sysProcAttr()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

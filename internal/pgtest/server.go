@@ -172,8 +172,7 @@ func (s *Server) up(states ...string) error {
 		return err
 	}
 	cmd := exec.Command(s.Bin("postgres"), "-D", s.Dir())
-	cmd.Dir, cmd.Env = s.root, s.in.env
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Dir, cmd.Stdout, cmd.Stderr = s.root, log, log
 	cmd.SysProcAttr = s.room.owner.sysProcAttr()
 	if err := startTied(cmd); err != nil {
 		return err

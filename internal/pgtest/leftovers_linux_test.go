@@ -1,0 +1,108 @@
+package pgtest
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// startChild runs tests of this package in a process of their own.
+func startChild(t *testing.T, run string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run", run)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// servers returns the processes that a test process started in its room, with the room.
+func servers(t *testing.T, process int) (pids []int, room string) {
+	t.Helper()
+	for _, pid := range childrenOf(process) {
+		cmdline, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		require.True(t, err == nil || errors.Is(err, fs.ErrNotExist), err)
+		if at := strings.Index(string(cmdline), "/run-"); at >= 0 {
+			room = string(cmdline[:at])
+			room = room[strings.LastIndexByte(room, 0)+1:]
+			room = strings.TrimPrefix(room, "--pgdata=")
+			name, _, _ := strings.Cut(strings.TrimRight(string(cmdline[at+1:]), "\x00"), "/")
+			room = filepath.Join(room, name)
+			pids = append(pids, pid)
+			pids = append(pids, childrenOf(pid)...)
+		}
+	}
+	return pids, room
+}
+
+func TestNothingIsLeftOfAKilledProcess(t *testing.T) {
+	t.Parallel()
+	choose(t, 0)
+	child := startChild(t, "^(TestAStandbyReplaysAndIsPromoted|TestABouncerPoolsTransactions)$")
+	var pids []int
+	var room string
+	// The watchdog, at least two servers and what they started.
+	require.Eventually(t, func() bool {
+		pids, room = servers(t, child.Process.Pid)
+		return len(pids) > 12
+	}, patience, 5*time.Millisecond)
+	require.DirExists(t, room)
+	require.NoError(t, child.Process.Kill())
+	_ = child.Wait()
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(room)
+		return errors.Is(err, fs.ErrNotExist)
+	}, patience, 5*time.Millisecond, room)
+	for _, pid := range pids {
+		require.True(t, waitState(pid, "ZX"), "process %d of the child runs", pid)
+	}
+}
+
+func TestNothingIsLeftOfAProcessThatEnded(t *testing.T) {
+	t.Parallel()
+	choose(t, 0)
+	child := startChild(t, "^TestTheSharedServerIsOne$")
+	var room string
+	for room == "" {
+		_, room = servers(t, child.Process.Pid)
+	}
+	require.NoError(t, child.Wait())
+	left, err := filepath.Glob(filepath.Join(room, "server-*"))
+	require.NoError(t, err)
+	require.Empty(t, left, "Main removed the server")
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(room)
+		return errors.Is(err, fs.ErrNotExist)
+	}, patience, 5*time.Millisecond, room)
+}
+
+func TestTheNextRunRemovesWhatADeadOneLeft(t *testing.T) {
+	t.Parallel()
+	Shared(t) // so that this process has a room, which lives
+	r, err := theRoom()
+	require.NoError(t, err)
+	old := &room{base: t.TempDir(), owner: r.owner}
+	dead, alive := filepath.Join(old.base, "run-dead"), filepath.Join(old.base, "run-alive")
+	stale, boot := filepath.Join(old.base, "template-00000000-1"), filepath.Join(old.base, "template-"+bootID()+"-1")
+	for _, dir := range []string{dead, alive, stale, boot} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, "server-1", "data"), 0o755))
+	}
+	lock, err := lockFile(filepath.Join(alive, "alive"), false)
+	require.NoError(t, err)
+	defer lock.Close()
+	old.sweep()
+	require.NoDirExists(t, dead)
+	require.NoDirExists(t, stale)
+	require.DirExists(t, alive)
+	require.DirExists(t, boot)
+}
