@@ -2,6 +2,8 @@ package pgrows_test
 
 import (
 	"context"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,7 +71,7 @@ type invoice struct {
 	Gross    int64
 }
 
-const invoices = `CREATE TABLE billing."Invoices" (
+const invoices = `CREATE TABLE "%s billing"."Invoices" (
 	invoice_no     serial PRIMARY KEY,
 	customer_id    bigint NOT NULL,
 	"Billing Text" varchar NOT NULL,
@@ -78,12 +80,11 @@ const invoices = `CREATE TABLE billing."Invoices" (
 	gross          bigint GENERATED ALWAYS AS (total * 2) STORED
 )`
 
-var invoiceTable = pgrows.Options{Name: pgx.Identifier{"billing", "Invoices"}}
-
 // world is a database with these tables, and a keystore.
 type world struct {
 	t         testing.TB
 	dsn       string
+	schema    string
 	pool      *pgxpool.Pool
 	keys      *keystore.Store
 	codec     *fieldcrypt.Codec[customer]
@@ -92,15 +93,20 @@ type world struct {
 	invoices  *pgrows.Table[invoice, int32]
 }
 
-// newWorld makes a world on a keystore in memory. settings change the pool's.
+var worlds atomic.Int32
+
+// newWorld makes a world on a keystore in memory, in schemas of its own, which is
+// quicker than a database. settings change the pool's.
 func newWorld(t testing.TB, settings ...func(*pgxpool.Config)) *world {
-	return newWorldOn(t, pgtest.Shared(t).Database(t), keystoretest.New(t), settings...)
+	return newWorldOn(t, pgtest.Shared(t).DSN(), keystoretest.New(t), settings...)
 }
 
 func newWorldOn(t testing.TB, dsn string, keys *keystore.Store, settings ...func(*pgxpool.Config)) *world {
 	t.Helper()
-	w := &world{t: t, dsn: dsn, keys: keys, pool: connect(t, dsn, settings...)}
-	w.exec(customers, "CREATE SCHEMA billing", invoices)
+	schema := fmt.Sprintf("world%d", worlds.Add(1))
+	dsn += "&search_path=" + schema
+	w := &world{t: t, dsn: dsn, schema: schema, keys: keys, pool: connect(t, dsn, settings...)}
+	w.exec("CREATE SCHEMA "+schema, fmt.Sprintf(`CREATE SCHEMA "%s billing"`, schema), customers, fmt.Sprintf(invoices, schema))
 	var err error
 	w.codec, err = fieldcrypt.NewCodec[customer](keys, "customers", nil)
 	require.NoError(t, err)
@@ -108,9 +114,13 @@ func newWorldOn(t testing.TB, dsn string, keys *keystore.Store, settings ...func
 	require.NoError(t, err)
 	w.customers, err = pgrows.New[customer, int64](w.pool, w.codec, nil)
 	require.NoError(t, err)
-	w.invoices, err = pgrows.New[invoice, int32](w.pool, w.invoiceC, &invoiceTable)
+	w.invoices, err = pgrows.New[invoice, int32](w.pool, w.invoiceC, &pgrows.Options{Name: w.invoiceTable()})
 	require.NoError(t, err)
 	return w
+}
+
+func (w *world) invoiceTable() pgx.Identifier {
+	return pgx.Identifier{w.schema + " billing", "Invoices"}
 }
 
 func connect(t testing.TB, dsn string, settings ...func(*pgxpool.Config)) *pgxpool.Pool {
