@@ -106,9 +106,16 @@ func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keysto
 	out := json.NewEncoder(a.out)
 	failed, unknown := 0, false
 	for of := range chunks(subjects, anonymizeBatch) {
-		results, err := eraser.AnonymizeWith(ctx, &anonymize.Request{Keep: o.keep, Unknown: o.unknown}, of...)
+		var results []anonymize.Result
+		err := a.outwaiting(ctx, keys, fmt.Sprintf("erasing %d of %d", len(of), len(subjects)), of, func() (err error) {
+			results, err = eraser.AnonymizeWith(ctx, &anonymize.Request{Keep: o.keep, Unknown: o.unknown}, of...)
+			return err
+		})
 		for _, r := range results {
-			if r.Err != nil {
+			switch {
+			case errors.Is(r.Err, context.Canceled) && ctx.Err() != nil:
+				continue // err tells how far these came
+			case r.Err != nil:
 				failed++
 				unknown = unknown || errors.Is(r.Err, keystore.ErrUnknownSubject)
 				a.say("error: %v", r.Err)

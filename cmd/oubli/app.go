@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -11,11 +12,14 @@ import (
 // app is what the commands share.
 type app struct {
 	*ui
-	keystoreURL string
+	keystoreURL string // it may hold a password
+	schema      string
+	standbys    []string
 	rootURL     string
 	host        string
 	mapFile     string
 	allowAt     bool
+	root        *cobra.Command
 }
 
 func newApp(u *ui) *app { return &app{ui: u} }
@@ -47,16 +51,20 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withHint(usageError{err}, "%s --help", c.CommandPath())
 	})
+	a.root = root
 	f := root.PersistentFlags()
-	f.StringVar(&a.keystoreURL, "keystore", fromEnv("OUBLI_KEYSTORE", "bolt:oubli.keys"), "the keystore, bolt:PATH (or OUBLI_KEYSTORE)")
-	f.StringVar(&a.rootURL, "root", fromEnv("OUBLI_ROOT", "file:oubli.root"), "the root keys, file:PATH[,file:PATH] (or OUBLI_ROOT)")
-	f.StringVar(&a.host, "host", fromEnv("OUBLI_HOST", ""), "the name of this host, where the machine's own will not do, as in containers (or OUBLI_HOST)")
+	a.setting(&a.keystoreURL, "keystore", "OUBLI_KEYSTORE", "bolt:oubli.keys", "the keystore, bolt:PATH or postgres://USER@HOST/DATABASE")
+	a.setting(&a.schema, "keystore-schema", "OUBLI_KEYSTORE_SCHEMA", "oubli", "the PostgreSQL schema of the keystore's tables")
+	f.StringSliceVar(&a.standbys, "keystore-standby", namesFromEnv("OUBLI_KEYSTORE_STANDBY"), "a PostgreSQL standby, by its application_name, that must have replayed an epoch before older roots die; repeat it, or write a list (or OUBLI_KEYSTORE_STANDBY)")
+	f.Lookup("keystore-standby").DefValue = "[]"
+	a.setting(&a.rootURL, "root", "OUBLI_ROOT", "file:oubli.root", "the root keys, file:PATH[,file:PATH]")
+	a.setting(&a.host, "host", "OUBLI_HOST", "", "the name of this host, where the machine's own will not do, as in containers")
 	f.StringVar(&a.mapFile, "map", "oubli.yaml", "the data map")
 	f.BoolVar(&a.allowAt, "allow-at", false, "accept ids with an @")
 	root.AddCommand(
 		a.initCommand(), a.sealCommand(), a.openCommand(), a.anonymizeCommand(),
 		a.restrictCommand(), a.releaseCommand(), a.cancelCommand(), a.readmitCommand(), a.retireCommand(),
-		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.rootCommand(),
+		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.upgradeCommand(), a.rootCommand(),
 		a.statusCommand(), a.verifyCommand(), a.demoCommand(),
 	)
 	root.SetIn(a.in)
@@ -66,11 +74,30 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	return root.ExecuteContext(ctx)
 }
 
-func fromEnv(name, standard string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
+// setting is a flag that the environment can set as well. The help names the standard,
+// not what the environment holds, which may be a password.
+func (a *app) setting(p *string, flag, env, standard, usage string) {
+	value := standard
+	if v := os.Getenv(env); v != "" {
+		value = v
 	}
-	return standard
+	f := a.root.PersistentFlags()
+	f.StringVar(p, flag, value, usage+" (or "+env+")")
+	f.Lookup(flag).DefValue = standard
+}
+
+func namesFromEnv(env string) []string {
+	return strings.FieldsFunc(os.Getenv(env), func(r rune) bool { return r == ',' })
+}
+
+// given returns the first of the flags that stands on the command line, or "".
+func (a *app) given(flags ...string) string {
+	for _, name := range flags {
+		if a.root.PersistentFlags().Changed(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // between checks the number of arguments: at least min, at most max if that is not

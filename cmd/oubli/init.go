@@ -11,72 +11,118 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/boltstore"
 )
 
 // standardGrace is how long keystore backups stay good, where init is not told.
 const standardGrace = 168 * time.Hour
 
+// initOptions are the flags of init.
+type initOptions struct {
+	keystore.CreateOptions
+	leased  bool // the lease was named
+	discard bool
+}
+
 func (a *app) initCommand() *cobra.Command {
-	var o keystore.CreateOptions
-	var discard bool
+	var o initOptions
 	c := &cobra.Command{
 		Use:   "init",
 		Short: "Make a keystore and a root",
-		Long: `Makes a keystore and a root. Back the keystore up. Give the root a mirror on another
-disk instead, with --root file:/a/oubli.root,file:/b/oubli.root: whoever loses the root
-has lost everybody, and an old copy of it undoes the erasures since, wherever an old copy
-of the keystore is found as well.
+		Long: `Makes a keystore and a root; in PostgreSQL the schema as well. Back the keystore up.
+Give the root a mirror on another disk instead, with
+--root file:/a/oubli.root,file:/b/oubli.root: whoever loses the root has lost everybody,
+and an old copy of it undoes the erasures since, wherever an old copy of the keystore is
+found as well.
 
 The grace is how long backups of the keystore stay good: an erasure is final when it
 has passed, for only then is the root gone that opens them. With --grace 0 an erasure
-is final at once, and kills every earlier backup of the keystore.`,
+is final at once, and kills every earlier backup of the keystore.
+
+In PostgreSQL several processes share the keystore. The lease is how long each may serve
+from its memory before it asks the database again, and so how long erasing somebody
+waits. A process that cannot ask serves nobody.
+
+An init that was interrupted can be run again.`,
 		Args: between(0, 0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error { return a.init(c.Context(), &o, discard) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.leased = c.Flags().Changed("lease")
+			return a.init(c.Context(), &o)
+		},
 	}
 	c.Flags().DurationVar(&o.Grace, "grace", standardGrace, "how long backups of the keystore stay good")
 	c.Flags().IntVar(&o.Shards, "shards", 8192, "a power of two; more make a lone erasure cheaper")
-	c.Flags().BoolVar(&discard, "discard-root", false, "destroy a root that has no keystore, and with it all that it opens")
+	c.Flags().DurationVar(&o.Lease, "lease", keystore.DefaultLease, "for PostgreSQL: how long a process may serve from its memory, 50ms to 1m")
+	c.Flags().BoolVar(&o.discard, "discard-root", false, "destroy a root that has no keystore, and with it all that it opens")
 	return c
 }
 
-func (a *app) init(ctx context.Context, o *keystore.CreateOptions, discard bool) (err error) {
-	if o.Grace < 0 {
+// check refuses what no keystore could be made with.
+func (o *initOptions) check(at location) error {
+	switch {
+	case o.Grace < 0:
 		return usagef("--grace %v: it cannot be negative", o.Grace)
-	}
-	if o.Shards < 1 || o.Shards > 1<<16 || o.Shards&(o.Shards-1) != 0 {
+	case o.Shards < 1 || o.Shards > 1<<16 || o.Shards&(o.Shards-1) != 0:
 		return usagef("--shards %d: a power of two from 1 to 65536 is needed", o.Shards)
+	case o.leased && !at.shared():
+		return usagef("--lease is for a keystore in PostgreSQL: no other process shares this one")
+	case o.Lease < 50*time.Millisecond || o.Lease > time.Minute || o.Lease%time.Millisecond != 0:
+		return usagef("--lease %v: whole milliseconds from 50ms to 1m are needed", o.Lease)
 	}
-	path, err := boltPath(a.keystoreURL)
+	return nil
+}
+
+func (a *app) init(ctx context.Context, o *initOptions) (err error) {
+	at, err := a.location()
 	if err != nil {
 		return err
+	}
+	if err := o.check(at); err != nil {
+		return err
+	}
+	if !at.shared() {
+		o.Lease = 0
 	}
 	roots, rootPaths, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return err
 	}
 	oldRoots := existing(withAnchors(rootPaths))
-	if old := existing([]string{path}); len(old) > 0 && !dropUnfinished(ctx, path) {
-		return withHint(fmt.Errorf("%w: %s", keystore.ErrExists, strings.Join(append(old, oldRoots...), ", ")),
-			"nothing was changed; --keystore and --root name other files")
-	}
-	if len(oldRoots) > 0 {
-		if !discard {
-			return withHint(fmt.Errorf("a root %w, but no keystore at %s: %s", keystore.ErrExists, path, strings.Join(oldRoots, ", ")),
-				"if the keystore was lost, put a copy back with oubli restore; --discard-root destroys the root, and with it all that it opens")
+	// The keystore first: whoever makes it may make the root.
+	b, undo, err := at.create(ctx)
+	if errors.Is(err, keystore.ErrExists) {
+		for _, path := range oldRoots {
+			err = fmt.Errorf("%w, %s", err, path)
 		}
-		if err := roots.Remove(ctx); err != nil {
-			return err
-		}
+		return withHint(err, "nothing was changed; --keystore and --root name other places")
 	}
-	if err := create(ctx, path, roots, rootPaths, o); err != nil {
+	if err != nil {
 		return err
 	}
-	a.say("made the keystore %s and the root %s", path, strings.Join(rootPaths, ", "))
+	if len(oldRoots) > 0 {
+		if !o.discard {
+			err = fmt.Errorf("a root %w, but no keystore at %s: %s", keystore.ErrExists, b.Name(), strings.Join(oldRoots, ", "))
+			return withHint(errors.Join(err, undo()), "if the keystore was lost, put a copy back and run oubli restore; --discard-root destroys the root, and with it all that it opens")
+		}
+		if err := roots.Remove(ctx); err != nil {
+			return errors.Join(err, undo())
+		}
+	}
+	ours := &createdRoots{RootStore: roots}
+	if err := keystore.Create(ctx, b, ours, &o.CreateOptions); err != nil {
+		return failedInit(ctx, err, ours, rootPaths, undo)
+	}
+	name := b.Name()
+	if err := b.Close(); err != nil {
+		return err
+	}
+	a.say("made the keystore %s and the root %s", name, strings.Join(rootPaths, ", "))
 	if o.Grace == 0 {
 		a.say("grace 0: an erasure is final at once, and kills every backup of the keystore made before it")
 	} else {
 		a.say("grace %v: an erasure is final %v after it; a keystore backup older than that opens nothing", o.Grace, o.Grace)
+	}
+	if at.shared() {
+		a.say("lease %v: erasing somebody waits that long, until no process serves from its memory; the processes are on this host, as the root is", o.Lease)
 	}
 	a.say("losing the root loses everybody: keep a mirror of it on another disk, and keep it out of the keystore's backups")
 	return nil
@@ -94,37 +140,26 @@ func (c *createdRoots) Create(ctx context.Context, contents keystore.RootContent
 	return err
 }
 
-// create makes the keystore file first: whoever makes it may make the root.
-func create(ctx context.Context, path string, roots keystore.RootStore, rootPaths []string, o *keystore.CreateOptions) error {
-	b, err := boltstore.Create(path, nil)
-	if err != nil {
-		return err
+// failedInit takes away what an init made that failed with err.
+func failedInit(ctx context.Context, err error, roots *createdRoots, rootPaths []string, undo func() error) error {
+	undoErr := undo()
+	if !roots.done {
+		return errors.Join(err, undoErr) // if a root is there, somebody else made it
 	}
-	ours := &createdRoots{RootStore: roots}
-	if err := keystore.Create(ctx, b, ours, o); err != nil {
-		err = errors.Join(err, b.Close(), os.Remove(path))
-		if !ours.done {
-			return err // if a root is there, somebody else made it
-		}
-		removeErr := roots.Remove(context.WithoutCancel(ctx))
-		if left := existing(withAnchors(rootPaths)); len(left) > 0 {
-			err = errors.Join(err, removeErr, fmt.Errorf("left over, and serving nobody: %s", strings.Join(left, ", ")))
-		}
-		return err
+	if undoErr != nil && !errors.Is(err, keystore.ErrExists) { // then the keystore is another's
+		return withHint(errors.Join(err, undoErr), "the keystore may have been made all the same, so its root was left: oubli status tells; if there is none, run oubli init --discard-root")
 	}
-	return b.Close()
+	removeErr := roots.Remove(context.WithoutCancel(ctx))
+	if left := existing(withAnchors(rootPaths)); len(left) > 0 {
+		err = errors.Join(err, removeErr, fmt.Errorf("left over, and serving nobody: %s", strings.Join(left, ", ")))
+	}
+	return err
 }
 
-// dropUnfinished removes a keystore file without a single record: what an interrupted
-// init left. One that works on it right now holds its lock. It tells whether it did.
-func dropUnfinished(ctx context.Context, path string) bool {
-	b, err := boltstore.Open(path, nil)
-	if err != nil {
-		return false
-	}
-	defer b.Close()
+// isEmpty tells whether a backend holds no record.
+func isEmpty(ctx context.Context, b keystore.Backend) (bool, error) {
 	records, err := b.Scan(ctx, []byte{0}, []byte{0xff, 0xff, 0xff}, 1)
-	return err == nil && len(records) == 0 && os.Remove(path) == nil
+	return len(records) == 0, err
 }
 
 // withAnchors adds the anchor beside each root file.

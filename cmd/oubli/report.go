@@ -15,12 +15,14 @@ type storeReport struct {
 	Epoch      uint64            `json:"epoch"`
 	Advancing  bool              `json:"advancing"` // an advance has begun and is not finished
 	Grace      string            `json:"grace"`
+	Lease      string            `json:"lease"` // how long a process may serve from memory; "" where none shares the keystore
 	Root       string            `json:"root"`
 	Host       string            `json:"host"`
 	Class      string            `json:"class"` // how real the destruction of a root is
 	Roots      []rootReport      `json:"roots"`
 	Moving     string            `json:"moving"` // a move of the root that is not finished: this place may hold a copy
 	Away       []string          `json:"away"`   // mirrors of the root that cannot be read
+	Late       string            `json:"late"`   // the standbys that older roots wait for, and why
 	Overdue    int               `json:"overdue"`
 	Unadvanced int               `json:"unadvanced"` // destroyed, but no advance has taken it in
 	Subjects   map[string]int    `json:"subjects"`   // by state
@@ -35,7 +37,7 @@ type rootReport struct {
 }
 
 // health reports on the keystore without looking at every subject.
-func health(ctx context.Context, keys *keystore.Store) (*storeReport, keystore.Health, error) {
+func health(ctx context.Context, keys *openKeystore) (*storeReport, keystore.Health, error) {
 	info, err1 := keys.Info(ctx)
 	h, err2 := keys.Health(ctx)
 	if err := errors.Join(err1, err2); err != nil {
@@ -45,6 +47,14 @@ func health(ctx context.Context, keys *keystore.Store) (*storeReport, keystore.H
 		Grace: info.Grace.String(), Root: info.Root.URL, Host: info.Root.Host, Class: info.Root.Class,
 		Moving: h.Moving, Away: append([]string{}, h.Away...), Overdue: h.Overdue, Unadvanced: h.Unadvanced,
 		Subjects: map[string]int{}, Erasing: []keystore.Status{}, NotFinal: []keystore.Status{}}
+	if info.Lease > 0 {
+		r.Lease = info.Lease.String()
+	}
+	if b, ok := keys.backend.(keystore.Shared); ok {
+		if err := b.Replicated(ctx); err != nil {
+			r.Late = oneLine(err.Error())
+		}
+	}
 	for _, root := range h.Roots {
 		rr := rootReport{ID: root.ID.String(), Role: root.Role}
 		if !root.Dies.IsZero() {
@@ -59,7 +69,7 @@ func health(ctx context.Context, keys *keystore.Store) (*storeReport, keystore.H
 }
 
 // report reports on all of it.
-func report(ctx context.Context, keys *keystore.Store) (*storeReport, error) {
+func report(ctx context.Context, keys *openKeystore) (*storeReport, error) {
 	r, h, err := health(ctx, keys)
 	if err != nil {
 		return nil, err

@@ -3,137 +3,63 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/boltstore"
 )
-
-// restoring ends the name of a copy that is being made fit to serve. It is never
-// removed once work on it has begun: the roots may have advanced past everything else.
-const restoring = ".restoring"
-
-// copying stands in the name of a copy that is not whole yet.
-const copying = ".copy-"
 
 func (a *app) restoreCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "restore KEYSTORE-COPY",
+		Use:   "restore [KEYSTORE-COPY]",
 		Short: "Put a backup of the keystore in place, without bringing anybody back",
-		Long: `Takes a copy of the keystore, erases again who was erased since it was made, advances
-past every living root, and only then puts it in place. The copy itself is not changed.
-A keystore of which one meta page is damaged can be given as its own copy.
-What stood there before is kept as PATH.replaced-TIME; its data keys die with the roots.
+		Long: `Makes an old keystore fit to serve: erases again who was erased since it was made, and
+advances past every living root.
 
-If it is interrupted, "oubli restore PATH.restoring" goes on.`,
-		Args: between(1, 1, "one KEYSTORE-COPY"),
+A bolt keystore takes the file KEYSTORE-COPY, works on a copy of it, and only then puts
+that in place. The copy that was given is not changed. A keystore of which one meta page
+is damaged can be given as its own copy. What stood there before is kept as
+PATH.replaced-TIME; its data keys die with the roots. If it is interrupted,
+"oubli restore PATH.restoring" goes on.
+
+A keystore in PostgreSQL takes no argument. Stop every process that uses it, put the
+database back by its own means (a point-in-time recovery, or pg_restore into an empty
+schema), then call this: it works in place. Until it has, the keystore is refused by
+whoever opens it. If it is interrupted, call it again.`,
+		Args: between(0, 1, "at most one KEYSTORE-COPY"),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.restore(c.Context(), strings.TrimPrefix(args[0], "bolt:"))
+			at, err := a.location()
+			if err != nil {
+				return err
+			}
+			return at.restore(c.Context(), a, args)
 		},
 	}
 }
 
-func (a *app) restore(ctx context.Context, from string) error {
-	path, err := boltPath(a.keystoreURL)
+// revive makes an old keystore fit to serve where it stands, and checks that it opens.
+func (a *app) revive(ctx context.Context, at location, roots keystore.RootStore) (keystore.RestoreReport, error) {
+	b, err := at.open(ctx, writing)
 	if err != nil {
-		return err
+		return keystore.RestoreReport{}, err
 	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // a link stays one
+	report, err := keystore.Restore(ctx, b, roots, nil)
+	if err := errors.Join(err, b.Close()); err != nil {
+		return report, err
 	}
-	roots, _, err := a.rootStore(a.rootURL)
+	keys, err := a.openAt(ctx, at, roots, writing)
 	if err != nil {
-		return err
+		return report, err
 	}
-	unlock, err := lockOld(path)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	temp := path + restoring
-	if err := stage(ctx, from, temp); err != nil {
-		return err
-	}
-	before, err := roots.Load(ctx)
-	if err != nil {
-		return errors.Join(err, dropUnlessGiven(from, temp))
-	}
-	repaired, err := boltstore.Repair(temp)
-	if err != nil {
-		return errors.Join(err, dropUnlessGiven(from, temp))
-	}
-	if repaired {
-		a.warn("one of the two meta pages of %s is damaged; the other is used, which may lack what was written last", from)
-	}
-	report, err := a.revive(ctx, temp, roots)
-	if err != nil {
-		after, loadErr := roots.Load(context.WithoutCancel(ctx))
-		if loadErr == nil && untouched(before, after) {
-			return errors.Join(err, dropUnlessGiven(from, temp))
-		}
-		if report.Epoch > 0 && errors.Is(err, keystore.ErrMismatch) {
-			return withHint(err, "%s is restored, but names another place of the root; if the root was moved here on purpose, run oubli root move --keystore bolt:%s and then oubli restore %s", temp, temp, temp)
-		}
-		return withHint(err, "%s is half restored, and may be the only keystore that the roots still open: keep it, and go on with oubli restore %s", temp, temp)
-	}
-	old, err := replace(temp, path)
-	if err != nil {
-		return withHint(err, "oubli restore %s goes on", temp)
-	}
-	a.say("restored %s at epoch %d", path, report.Epoch)
+	return report, keys.Close()
+}
+
+// revived says what a restore did.
+func (a *app) revived(name string, report keystore.RestoreReport) {
+	a.say("restored %s at epoch %d", name, report.Epoch)
 	for _, s := range report.Replayed {
 		a.say("erased again: %s", s)
 	}
-	if old != "" {
-		a.say("what stood there before is now %s; delete it when nobody needs it", old)
-	}
-	return nil
-}
-
-// stage makes the file to work on: a copy of from, or from itself where it is what an
-// interrupted restore left.
-func stage(ctx context.Context, from, temp string) error {
-	if same(from, temp) {
-		return nil
-	}
-	if len(existing([]string{temp})) > 0 {
-		return withHint(fmt.Errorf("%s is there: a restore was interrupted", temp),
-			"oubli restore %s goes on with it; delete it only if its copy is still good", temp)
-	}
-	stale, err := beside(strings.TrimSuffix(temp, restoring), func(name, base string) bool {
-		return strings.HasPrefix(name, "."+base+copying)
-	})
-	if err != nil {
-		return err
-	}
-	for _, path := range stale { // a copy that a crash left half done
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-	}
-	return copyFile(ctx, from, temp)
-}
-
-func same(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
-}
-
-// dropUnlessGiven removes the working copy, on which nothing has been done.
-func dropUnlessGiven(from, temp string) error {
-	if same(from, temp) {
-		return nil
-	}
-	return os.Remove(temp)
 }
 
 // untouched tells whether nothing was done to the roots.
@@ -147,74 +73,4 @@ func untouched(before, after keystore.RootContents) bool {
 		}
 	}
 	return true
-}
-
-// revive makes the copy fit to serve, and checks that it opens.
-func (a *app) revive(ctx context.Context, path string, roots keystore.RootStore) (keystore.RestoreReport, error) {
-	b, err := boltstore.Open(path, nil)
-	if err != nil {
-		return keystore.RestoreReport{}, err
-	}
-	report, err := keystore.Restore(ctx, b, roots, nil)
-	if err := errors.Join(err, b.Close()); err != nil {
-		return report, err
-	}
-	keys, err := a.openStore(ctx, path, roots, writing)
-	if err != nil {
-		return report, err
-	}
-	return report, keys.Close()
-}
-
-// replace gives temp its name, atomically, and keeps what had it.
-func replace(temp, path string) (old string, err error) {
-	if len(existing([]string{path})) > 0 {
-		old = path + ".replaced-" + time.Now().UTC().Format("20060102T150405.000000000Z")
-		if err := os.Link(path, old); err != nil {
-			return "", err
-		}
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return "", err
-	}
-	return old, syncDir(filepath.Dir(path))
-}
-
-// lockOld keeps others away from the keystore that is to be replaced. It may be
-// damaged, so its lock is taken without looking inside.
-func lockOld(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return func() {}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("keystore %s: %w (stop what runs on it first)", path, keystore.ErrLocked)
-	}
-	return func() { f.Close() }, nil
-}
-
-// copyFile makes a durable copy that has its name only when it is whole.
-func copyFile(ctx context.Context, from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.CreateTemp(filepath.Dir(to), "."+strings.TrimSuffix(filepath.Base(to), restoring)+copying+"*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(out.Name())
-	_, err = io.Copy(out, interruptible{ctx, in})
-	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(out.Name(), to); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(to))
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/boltstore"
 )
 
 func (a *app) rootCommand() *cobra.Command {
@@ -33,7 +32,10 @@ may be left: what lives there opens old backups for good.
 
 To add a mirror, or to replace a lost one: end the application, copy PATH and PATH.anchor
 of a good mirror to the new place, name all mirrors with --root, and call this without an
-argument. To give a lost mirror up, name those that are left.`,
+argument. To give a lost mirror up, name those that are left.
+
+Processes that share the keystore are started again afterwards, with the new place: until
+then they refuse to write.`,
 		Args: between(0, 1, "at most one place"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -86,7 +88,7 @@ func (a *app) adoptRoot(ctx context.Context) error {
 	if finished || err != nil && !errors.Is(err, keystore.ErrMismatch) {
 		return err
 	}
-	path, err := boltPath(a.keystoreURL)
+	at, err := a.location()
 	if err != nil {
 		return err
 	}
@@ -94,7 +96,7 @@ func (a *app) adoptRoot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b, err := boltstore.Open(path, nil)
+	b, err := at.open(ctx, writing)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (a *app) adoptRoot(ctx context.Context) error {
 }
 
 func (a *app) rootStatus(ctx context.Context) error {
-	return a.withStore(ctx, reading, func(keys *keystore.Store) error {
+	return a.withKeystore(ctx, reading, func(keys *openKeystore) error {
 		r, _, err := health(ctx, keys)
 		if err != nil {
 			return err

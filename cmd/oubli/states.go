@@ -19,7 +19,9 @@ sealed for it, but for readers that name one of the purposes given with --for.
 "oubli release" ends it. With --hold erasing is refused as well.`,
 		Args: between(1, 1, "one SUBJECT"),
 		RunE: a.forOne(func(keys *keystore.Store, ctx context.Context, s keystore.Subject) error {
-			return keys.Restrict(ctx, s, &o)
+			return a.outwaiting(ctx, keys, "restricting "+s.String(), []keystore.Subject{s}, func() error {
+				return keys.Restrict(ctx, s, &o)
+			})
 		}),
 	}
 	c.Flags().StringSliceVar(&o.Purposes, "for", nil, "purposes that may still read and write")

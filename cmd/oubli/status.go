@@ -25,9 +25,9 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.withStore(c.Context(), reading, func(keys *keystore.Store) error {
+			return a.withKeystore(c.Context(), reading, func(keys *openKeystore) error {
 				if len(subjects) > 0 {
-					return a.subjectStatus(c.Context(), keys, subjects, asJSON)
+					return a.subjectStatus(c.Context(), keys.Store, subjects, asJSON)
 				}
 				return a.storeStatus(c.Context(), keys, asJSON)
 			})
@@ -37,7 +37,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return c
 }
 
-func (a *app) storeStatus(ctx context.Context, keys *keystore.Store, asJSON bool) error {
+func (a *app) storeStatus(ctx context.Context, keys *openKeystore, asJSON bool) error {
 	r, err := report(ctx, keys)
 	if err != nil {
 		return err
@@ -87,6 +87,9 @@ func (p *printer) store(r *storeReport) {
 		p.line("an advance has begun and is not finished; opening the keystore for writing finishes it")
 	}
 	p.line("grace: %s", r.Grace)
+	if r.Lease != "" {
+		p.line("lease: %s", r.Lease)
+	}
 	p.roots(r)
 	for _, state := range []keystore.State{keystore.StateActive, keystore.StateRestricted, keystore.StateErasing, keystore.StateErased} {
 		p.line("%s: %d", state, r.Subjects[state.String()])
@@ -112,6 +115,9 @@ func (p *printer) roots(r *storeReport) {
 			}
 		}
 		p.line("%s", line)
+	}
+	if r.Late != "" {
+		p.line("a standby is late, and older roots live until it is not: %s", r.Late)
 	}
 	if r.Moving != "" {
 		p.line("a move of the root is not finished: %s may hold a copy, and nothing is final; run oubli root move", r.Moving)

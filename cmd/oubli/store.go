@@ -8,18 +8,46 @@ import (
 	"strings"
 
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/boltstore"
 	"github.com/oubli/oubli/keystore/rootfile"
 )
 
-// boltPath reads bolt:PATH. This and rootStore are the only places that look at what
-// a URL begins with.
-func boltPath(url string) (string, error) {
-	path, ok := strings.CutPrefix(url, "bolt:")
-	if !ok || path == "" {
-		return "", usagef("keystore %q: write bolt:PATH", url)
+// location is where a keystore stands, or is to stand. It knows what one kind of
+// keystore does in a way of its own.
+type location interface {
+	// open opens what stands there.
+	open(ctx context.Context, how access) (keystore.Backend, error)
+
+	// create makes an empty backend; what an interrupted create left is taken as it is.
+	// undo closes it and takes it away again. If it fails, a keystore may stand there.
+	create(ctx context.Context) (b keystore.Backend, undo func() error, err error)
+
+	// upgrade brings what an older version made to this one, and says what became of it.
+	upgrade(ctx context.Context) (string, error)
+
+	// restore makes an old copy fit to serve; args are the arguments of the command.
+	restore(ctx context.Context, a *app, args []string) error
+
+	// leftovers finds files that a crash left beside it.
+	leftovers() ([]string, error)
+
+	// shared tells whether several processes can use the keystore at once.
+	shared() bool
+}
+
+// location reads --keystore. This and rootStore are the only places that look at what a
+// URL begins with. Nothing repeats the URL: it may hold a password.
+func (a *app) location() (location, error) {
+	scheme, rest, _ := strings.Cut(a.keystoreURL, ":")
+	switch {
+	case scheme == "bolt" && rest != "":
+		if given := a.given("keystore-schema", "keystore-standby"); given != "" {
+			return nil, usagef("--%s is for a keystore in PostgreSQL", given)
+		}
+		return boltFile{rest}, nil
+	case scheme == "postgres" || scheme == "postgresql":
+		return newDatabase(a.keystoreURL, a.schema, a.standbys)
 	}
-	return path, nil
+	return nil, usagef("keystore: write bolt:PATH or postgres://USER@HOST/DATABASE in --keystore or OUBLI_KEYSTORE")
 }
 
 func (a *app) rootStore(url string) (*rootfile.Store, []string, error) {
@@ -41,9 +69,15 @@ const (
 	writing access = false
 )
 
-// store opens the keystore.
-func (a *app) store(ctx context.Context, how access) (*keystore.Store, error) {
-	path, err := boltPath(a.keystoreURL)
+// openKeystore is a keystore with the backend that it stands on.
+type openKeystore struct {
+	*keystore.Store
+	backend keystore.Backend
+}
+
+// open opens the keystore.
+func (a *app) open(ctx context.Context, how access) (*openKeystore, error) {
+	at, err := a.location()
 	if err != nil {
 		return nil, err
 	}
@@ -51,17 +85,17 @@ func (a *app) store(ctx context.Context, how access) (*keystore.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.openStore(ctx, path, roots, how)
+	return a.openAt(ctx, at, roots, how)
 }
 
-func (a *app) openStore(ctx context.Context, path string, roots keystore.RootStore, how access) (*keystore.Store, error) {
-	b, err := boltstore.Open(path, &boltstore.Options{ReadOnly: bool(how)})
+func (a *app) openAt(ctx context.Context, at location, roots keystore.RootStore, how access) (*openKeystore, error) {
+	b, err := at.open(ctx, how)
 	if err != nil {
 		return nil, err
 	}
 	keys, err := keystore.Open(ctx, b, roots, &keystore.Options{ReadOnly: bool(how), Logger: slog.New(wordHandler{a.ui})})
 	if err == nil {
-		return keys, nil
+		return &openKeystore{keys, b}, nil
 	}
 	err = errors.Join(err, b.Close())
 	if _, rootErr := roots.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) {
@@ -71,8 +105,13 @@ func (a *app) openStore(ctx context.Context, path string, roots keystore.RootSto
 }
 
 // withStore opens the keystore, calls f and closes it.
-func (a *app) withStore(ctx context.Context, how access, f func(*keystore.Store) error) (err error) {
-	keys, err := a.store(ctx, how)
+func (a *app) withStore(ctx context.Context, how access, f func(*keystore.Store) error) error {
+	return a.withKeystore(ctx, how, func(keys *openKeystore) error { return f(keys.Store) })
+}
+
+// withKeystore is withStore for those who ask the backend as well.
+func (a *app) withKeystore(ctx context.Context, how access, f func(*openKeystore) error) (err error) {
+	keys, err := a.open(ctx, how)
 	if err != nil {
 		return err
 	}
@@ -92,7 +131,7 @@ func (h wordHandler) Handle(_ context.Context, r slog.Record) error {
 		fmt.Fprintf(&b, " %s=%v", at.Key, at.Value)
 		return true
 	})
-	h.u.warn("%s", b.String())
+	h.u.warn("%s", oneLine(b.String()))
 	return nil
 }
 

@@ -11,6 +11,8 @@ package main
 //   - Questions are asked only where standard input is a terminal, on that terminal even
 //     if the output goes elsewhere, and the answer is typed in full. Else we refuse and
 //     name the flag that answers.
+//   - No password is printed: a URL that may hold one is not repeated, and what looks like
+//     one in a message is masked.
 //   - A progress bar is shown on a terminal only, and leaves nothing behind.
 //   - Success is quiet, but for what cannot be seen otherwise and what cannot be undone.
 //   - Exit 0: done. 1: failed. 2: wrong usage, nothing was tried.
@@ -22,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -57,9 +60,39 @@ func (u *ui) say(format string, args ...any) {
 		u.bar.Clear()
 	}
 	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
-		fmt.Fprintf(u.err, "oubli: %s\n", line)
+		fmt.Fprintf(u.err, "oubli: %s\n", masked(line))
 	}
 }
+
+// masked hides what stands where a URL or a DSN has its password.
+func masked(text string) string {
+	return dsnPassword.ReplaceAllString(urlPassword.ReplaceAllString(text, "://***@"), "${1}***")
+}
+
+var (
+	urlPassword = regexp.MustCompile(`://[^\s@/]*:[^\s]*@`)
+	dsnPassword = regexp.MustCompile(`\b((?:ssl)?password=)[^\s&"]+`)
+)
+
+// linesOf splits a message into lines, as joined errors have them. An indented line goes
+// on with the one before, as where a driver names every address that it tried; one that
+// repeats it is left out.
+func linesOf(text string) []string {
+	var lines []string
+	last := ""
+	for line := range strings.SplitSeq(text, "\n") {
+		switch {
+		case lines == nil || !strings.HasPrefix(line, "\t"):
+			lines = append(lines, line)
+		case line != last:
+			lines[len(lines)-1] += " " + strings.TrimSpace(line)
+		}
+		last = line
+	}
+	return lines
+}
+
+func oneLine(text string) string { return strings.Join(linesOf(text), "; ") }
 
 func (u *ui) warn(format string, args ...any) { u.say("warning: "+format, args...) }
 
@@ -90,7 +123,7 @@ func (u *ui) exit(ctx context.Context, err error) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		u.say("error: interrupted")
 	} else {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
+		for _, line := range linesOf(err.Error()) {
 			u.say("error: %s", line)
 		}
 	}
@@ -131,6 +164,16 @@ func (u *ui) progress(r io.Reader, size int64, what string, toFile bool) (io.Rea
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
 	pr := progressbar.NewReader(r, u.bar)
 	return &pr, func() { u.bar.Finish(); u.bar = nil }
+}
+
+// wait shows that something takes its time, until what it returns is called.
+func (u *ui) wait(what string) func() {
+	if !u.shows {
+		return func() {}
+	}
+	u.bar = progressbar.NewOptions(-1, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
+		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
+	return func() { u.bar.Finish(); u.bar = nil }
 }
 
 // interruptible is a reader whose Read returns when ctx ends, even if r's does not: a

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -49,20 +50,27 @@ func (a *app) verify(ctx context.Context) error {
 	})
 }
 
-// leftovers finds temporary files of the keystore and the root. The keystore is open
-// for reading, which keeps writers out, so that they belong to nobody.
+// leftovers finds temporary files of the keystore and the root that belong to nobody.
 func (a *app) leftovers(ctx context.Context) ([]string, error) {
-	path, err := boltPath(a.keystoreURL)
+	at, err := a.location()
 	if err != nil {
 		return nil, err
 	}
+	found, err := a.temporary(ctx, at)
+	if err == nil && len(found) > 0 && at.shared() {
+		// A process may be at work right now, on a file that bears another name later.
+		time.Sleep(300 * time.Millisecond)
+		found = existing(found)
+	}
+	return found, err
+}
+
+func (a *app) temporary(ctx context.Context, at location) ([]string, error) {
 	store, roots, err := a.rootStore(a.rootURL)
 	if err != nil {
 		return nil, err
 	}
-	found, err := beside(path, func(name, base string) bool {
-		return strings.HasPrefix(name, "."+base+".new-") || strings.HasPrefix(name, "."+base+copying) || name == base+restoring
-	})
+	found, err := at.leftovers()
 	if err != nil {
 		return nil, err
 	}
