@@ -20,11 +20,38 @@ func (c *Codec[T]) Open(ctx context.Context, rows ...*T) error {
 	if len(rows) == 1 && c.openOne(unsafe.Pointer(rows[0])) {
 		return nil
 	}
+	if len(rows) > 1 {
+		return c.openMany(ctx, rows)
+	}
 	sc := c.borrow()
 	defer c.giveBack(sc)
 	bad, err := c.openRows(ctx, sc, rows, nil)
 	if err != nil {
 		return err
+	}
+	return batch(bad)
+}
+
+// openMany is Open for several rows: first those whose keys are at hand.
+func (c *Codec[T]) openMany(ctx context.Context, rows []*T) error {
+	rest := c.OpenCached(rows...)
+	if len(rest) == 0 {
+		return nil
+	}
+	sc := c.borrow()
+	defer c.giveBack(sc)
+	bad, err := c.openRows(ctx, sc, rest, nil)
+	if err != nil {
+		return err
+	}
+	if len(bad) > 0 && len(rest) < len(rows) {
+		at := make(map[*T]int, len(rows))
+		for i, row := range rows {
+			at[row] = i
+		}
+		for _, b := range bad {
+			b.Row = at[rest[b.Row]]
+		}
 	}
 	return batch(bad)
 }

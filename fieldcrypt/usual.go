@@ -97,6 +97,17 @@ func (p place) read(row unsafe.Pointer) (id plainID, ok bool) {
 	return plainID{}, false
 }
 
+// subject makes the subject of an id that was read.
+func (place place) subject(p *plan, id plainID) (keystore.Subject, error) {
+	switch place.kind {
+	case reflect.String:
+		return p.table.subject(id.s)
+	case reflect.Uint64, reflect.Uint, reflect.Uint32:
+		return p.table.subject(id.n)
+	}
+	return p.table.subject(int64(id.n))
+}
+
 // text is rowKey for the key that stands there.
 func (p place) text(row unsafe.Pointer) (key string, ok bool) {
 	id, ok := p.read(row)
@@ -120,26 +131,45 @@ func (p *plan) beginUsual(row unsafe.Pointer) (sc *scratch, keys keystore.Keys, 
 	if !p.usual.ids {
 		return nil, keys, false
 	}
+	if id, ok := p.usual.subject.read(row); !ok || p.subjects.seen(id) == nil {
+		return nil, keys, false // the general way will remember it
+	}
+	sc = p.scratch.Get().(*scratch)
+	if keys, ok = p.atHand(sc, row); !ok {
+		p.scratch.Put(sc)
+	}
+	return sc, keys, ok
+}
+
+// atHand finds the keys of a row's person, and begins the associated data in sc.
+func (p *plan) atHand(sc *scratch, row unsafe.Pointer) (keys keystore.Keys, ok bool) {
 	id, ok := p.usual.subject.read(row)
 	if !ok {
-		return nil, keys, false
+		return keys, false
 	}
-	e := p.subjects.seen(id)
-	if e == nil {
-		return nil, keys, false
-	}
-	if keys, ok = p.store.Cached(e.subject); !ok {
-		return nil, keys, false
+	if e := p.subjects.seen(id); e != nil {
+		if keys, ok = p.store.Cached(e.subject); !ok {
+			return keys, false
+		}
+		sc.aad = append(sc.aad[:0], e.aad...)
+	} else {
+		s, err := p.usual.subject.subject(p, id)
+		if err != nil {
+			return keys, false
+		}
+		if keys, ok = p.store.Cached(s); !ok {
+			return keys, false
+		}
+		sc.aad = appendSubjectAAD(sc.aad[:0], s.String())
 	}
 	var key string
 	if p.keyed {
 		if key, ok = p.usual.key.text(row); !ok {
-			return nil, keys, false
+			return keys, false
 		}
 	}
-	sc = p.scratch.Get().(*scratch)
-	sc.aad = appendKeyAAD(append(sc.aad[:0], e.aad...), key, p.keyed)
-	return sc, keys, true
+	sc.aad = appendKeyAAD(sc.aad, key, p.keyed)
+	return keys, true
 }
 
 // openOne opens a row in place.

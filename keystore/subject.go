@@ -29,11 +29,34 @@ type Subject struct{ text string }
 // made yet, and so are ids with an @: an e-mail address is personal, and a subject is
 // not secret. [AllowAt] makes an exception. The error wraps [ErrInvalid].
 func NewSubject(kind string, id any, opts ...SubjectOption) (Subject, error) {
+	switch v := id.(type) { // what most rows have needs no further look
+	case int64:
+		return intSubject(kind, v)
+	case int:
+		return intSubject(kind, int64(v))
+	}
 	text, err := canonicalID(id)
 	if err != nil {
 		return Subject{}, fmt.Errorf("subject of kind %q: %w: %w", clip(kind), ErrInvalid, err)
 	}
 	return newSubject(kind, text, kind+"/"+text, opts)
+}
+
+func intSubject(kind string, id int64) (Subject, error) {
+	if err := CheckKind(kind); err != nil {
+		return Subject{}, err
+	}
+	if id == 0 {
+		return Subject{}, badID(kind, zeroID)
+	}
+	var buf [MaxKind + 1 + 20]byte
+	return Subject{string(strconv.AppendInt(append(append(buf[:0], kind...), '/'), id, 10))}, nil
+}
+
+const zeroID = "the id is zero; has the database made it yet?"
+
+func badID(kind, why string) error {
+	return fmt.Errorf("%w: subject of kind %q: %s", ErrInvalid, kind, why)
 }
 
 // ParseSubject reads kind/id, as Subject.String writes it. The id may hold further
@@ -65,15 +88,13 @@ func newSubject(kind, id, text string, opts []SubjectOption) (Subject, error) {
 	if err := CheckKind(kind); err != nil {
 		return Subject{}, err
 	}
-	bad := func(why string) (Subject, error) {
-		return Subject{}, fmt.Errorf("%w: subject of kind %q: %s", ErrInvalid, kind, why)
-	}
+	bad := func(why string) (Subject, error) { return Subject{}, badID(kind, why) }
 	switch {
 	case id == "":
 		return bad("the id is empty")
 	case strings.Trim(id, "0-") == "":
 		// 0, and the nil UUID: the value that an id has before it was made
-		return bad("the id is zero; has the database made it yet?")
+		return bad(zeroID)
 	case len(id) > MaxID:
 		return bad(fmt.Sprintf("the id has %d bytes, at most %d are allowed", len(id), MaxID))
 	case !utf8.ValidString(id):
@@ -98,6 +119,9 @@ func CheckKind(kind string) error {
 		return fmt.Errorf("%w: kind %q has %d bytes, at most %d are allowed", ErrInvalid, clip(kind), len(kind), MaxKind)
 	}
 	for _, r := range kind {
+		if 'a' <= r && r <= 'z' {
+			continue
+		}
 		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r) || r == utf8.RuneError {
 			return fmt.Errorf("%w: kind %q: only letters, digits, dot, dash and underscore are allowed", ErrInvalid, clip(kind))
 		}
@@ -132,10 +156,6 @@ func canonicalID(id any) (string, error) {
 		return "", fmt.Errorf("the id is nil")
 	case string:
 		return v, nil
-	case int64:
-		return strconv.FormatInt(v, 10), nil
-	case int:
-		return strconv.Itoa(v), nil
 	case encoding.TextMarshaler:
 		if rv := reflect.ValueOf(id); rv.Kind() == reflect.Pointer && rv.IsNil() {
 			return "", fmt.Errorf("the id is nil")
