@@ -59,10 +59,15 @@ func TestRecoveryGoesToItsTarget(t *testing.T) {
 		three := value[time.Time](t, db, "SELECT clock_timestamp()")
 		run(t, db, "INSERT INTO t VALUES (4)")
 
-		for _, c := range []struct {
+		type recovery struct {
 			target Target
 			rows   int
-		}{{Target{Name: "two"}, 2}, {Target{Time: three}, 3}, {Target{}, 4}} {
+		}
+		recoveries := []recovery{{Target{Name: "two"}, 2}}
+		if version == Versions()[0] {
+			recoveries = append(recoveries, recovery{Target{Time: three}, 3}, recovery{Target{}, 4})
+		}
+		for _, c := range recoveries {
 			begin = time.Now()
 			recovered := s.Recover(t, base, c.target)
 			t.Logf("recovered in %v", time.Since(begin).Round(time.Millisecond))
