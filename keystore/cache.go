@@ -101,17 +101,18 @@ type flight struct{ done chan struct{} }
 
 // fetch loads the subjects at the given places, into found at the same places; an
 // unknown one stays nil. One flight per miss; an entry that is outdated by the time it
-// arrives is loaded again.
+// arrives is loaded again. joined are the places that another's flight answered, which
+// may have read before this call began.
 //
 // The cache's own loader is not used: for a batch it costs more than the unwrapping.
-func (s *Store) fetch(ctx context.Context, subjects []Subject, at []int, found []*entry) error {
+func (s *Store) fetch(ctx context.Context, subjects []Subject, at []int, found []*entry) (joined []int, err error) {
 	for range staleTries {
 		mine, others, f := s.takeOff(subjects, at)
 		again := at[:0:0]
 		if len(mine) > 0 {
 			err := s.fly(ctx, f, subjects, mine, found)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			for _, i := range mine {
 				if e := found[i]; e != nil && e.bad == nil && !s.valid(e) {
@@ -122,20 +123,21 @@ func (s *Store) fetch(ctx context.Context, subjects []Subject, at []int, found [
 		}
 		for _, i := range others {
 			if err := s.await(ctx, subjects[i]); err != nil {
-				return err
+				return nil, err
 			}
 			if e, ok := s.cache.GetIfPresent(subjects[i]); ok && s.valid(e) {
 				found[i] = e
+				joined = append(joined, i)
 			} else { // unknown, evicted, outdated, or its load failed
 				again = append(again, i)
 			}
 		}
 		if len(again) == 0 {
-			return nil
+			return joined, nil
 		}
 		at = again
 	}
-	return fmt.Errorf("%w: subjects kept changing while they were read", ErrUnavailable)
+	return nil, fmt.Errorf("%w: subjects kept changing while they were read", ErrUnavailable)
 }
 
 // takeOff divides what is to be loaded into what this call loads, entered as one

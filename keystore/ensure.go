@@ -87,12 +87,16 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 		return dst, nil
 	}
 	found := make([]*entry, len(subjects))
-	if err := s.fetch(ctx, subjects, rest, found); err != nil {
+	joined, err := s.fetch(ctx, subjects, rest, found)
+	if err != nil {
 		return dst[:start], err
 	}
 	for _, i := range rest {
 		dst[start+i] = s.keys(ctx, subjects[i], found[i])
 		dst[start+i].read = true
+	}
+	for _, i := range joined {
+		dst[start+i].read = false
 	}
 	return dst, nil
 }

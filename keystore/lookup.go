@@ -15,7 +15,7 @@ type Keys struct {
 	subject Subject
 	reveal  *reveal // the receiver's capability that the context carried, nil if none
 	listed  bool    // the context named a purpose that a restricted subject lists
-	read    bool    // from the backend just now, not from the cache
+	read    bool    // from the backend since the call began, not from the cache
 }
 
 // Subject returns whose keys these are.
@@ -214,7 +214,8 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 		return dst, nil
 	}
 	found := make([]*entry, len(subjects))
-	if err := s.fetch(ctx, subjects, missing, found); err != nil {
+	joined, err := s.fetch(ctx, subjects, missing, found)
+	if err != nil {
 		return dst[:start], err
 	}
 	for i, e := range found {
@@ -222,6 +223,9 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 			dst[start+i] = s.keys(ctx, subjects[i], e)
 			dst[start+i].read = true
 		}
+	}
+	for _, i := range joined {
+		dst[start+i].read = false
 	}
 	return dst, nil
 }
