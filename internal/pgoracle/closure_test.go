@@ -1,0 +1,187 @@
+package pgoracle_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/internal/oracle"
+	"github.com/oubli/oubli/internal/pgtest"
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/pgstore"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const lease = 50 * time.Millisecond
+
+// At grace 0, whoever has every file there ever was, and the root that is left, opens what
+// the living keystore opens, and nobody who was erased.
+func TestEveryFileThereEverWas(t *testing.T) {
+	for name, shards := range map[string]int{
+		"pages in TOAST":        8192,
+		"many rings in a shard": 64,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := pgtest.Start(t, &pgtest.Options{Archive: true})
+			standby := server.Standby(t, "follower")
+			w := newWorld(t, server, &keystore.CreateOptions{Lease: lease, Shards: shards}, "follower")
+			dir, files := t.TempDir(), oracle.NewPGFiles()
+			w.add(600)
+			for range 12 {
+				w.step()
+			}
+			w.run("checkpoint")
+			require.NoError(t, files.Add(server.Dir()))
+
+			// What has been erased from here on still lived in this base backup.
+			base := filepath.Join(dir, "base")
+			server.BaseBackup(t, base)
+			early := w.rows(w.pool)
+			before := w.deadKeys()
+			for range 8 {
+				w.step()
+			}
+			w.run("select pg_create_restore_point('before')")
+			w.erase(nil, w.some(1)...)
+			w.erase(nil, w.some(15)...)
+			w.erase([]string{"tax"}, w.some(3)...)
+			w.withdraw(w.some(1)[0], "ads")
+			for range 8 {
+				w.step()
+			}
+			w.run("vacuum", "checkpoint")
+			require.NoError(t, files.Add(server.Dir()))
+			w.run("vacuum full")
+			late := filepath.Join(dir, "late")
+			server.BaseBackup(t, late)
+			recovered := server.Recover(t, base, pgtest.Target{Name: "before"})
+			w.dump(files)
+
+			server.CaughtUp(t, standby)
+			for _, s := range []*pgtest.Server{standby, server, recovered} {
+				s.Stop(t, "fast")
+				require.NoError(t, files.Add(s.Dir()))
+			}
+			server.Up(t)
+			recovered.Up(t)
+			archive := oracle.NewPGFiles()
+			require.NoError(t, archive.Add(server.ArchiveDir()))
+			for _, dir := range []string{base, late, server.ArchiveDir()} {
+				require.NoError(t, files.Add(dir))
+			}
+
+			// The attacker is not blind: every record that was ever committed is found, in
+			// the archived log alone.
+			committed := w.backend.all()
+			require.Empty(t, missing(archive.Records(), committed))
+			all := files.Records()
+			require.Empty(t, missing(all, committed))
+
+			a := w.attack(all)
+			recoveredPool := w.pool1(recovered)
+			old := w.rows(recoveredPool)
+			require.Empty(t, a.violations(append(append(w.rows(w.pool), early...), old...)))
+			stand, had := a.dead()
+			require.Greater(t, stand, 60)
+			require.Zero(t, had)
+			// Through what the living keystore holds, everybody who lives is reached.
+			living := a.graph.Reach(w.left(), stored(t, w.backend)...)
+			for _, p := range w.people {
+				for id := range p.live {
+					require.True(t, living.Data[oracle.Label{Subject: p.sub.String(), ID: id}])
+				}
+			}
+
+			// It is the destroyed roots that were missing: with them, every erased key comes
+			// out of the archived log, and those erased since out of the base backup.
+			require.Equal(t, stand, w.hadWithAllRoots(archive))
+			backup := oracle.NewPGFiles()
+			require.NoError(t, backup.Add(base))
+			require.Greater(t, w.hadWithAllRoots(backup), before)
+
+			w.recoveredIsDead(recovered)
+			open, erased := w.read(old)
+			t.Logf("%d records committed, %d found; %d destroyed keys stand there; of %d recovered rows %d fields open, %d are erased",
+				len(committed), len(all), stand, len(old), open, erased)
+			require.Greater(t, open, 1000)
+			require.Greater(t, erased, 40)
+			w.read(w.rows(w.pool))
+			report, err := w.store.Verify(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, report.Problems)
+		})
+	}
+}
+
+// run runs statements in the application's database.
+func (w *world) run(statements ...string) {
+	for _, sql := range statements {
+		_, err := w.pool.Exec(w.t.Context(), sql)
+		require.NoError(w.t, err)
+	}
+}
+
+// pool1 connects to the same database of another server.
+func (w *world) pool1(server *pgtest.Server) *pgxpool.Pool {
+	pool, err := pgxpool.New(w.t.Context(), pgtest.Via(w.dsn, server.DSN()))
+	require.NoError(w.t, err)
+	w.t.Cleanup(pool.Close)
+	return pool
+}
+
+func (w *world) left() []keystore.Root {
+	left, err := w.roots.left(w.t.Context())
+	require.NoError(w.t, err)
+	return left
+}
+
+func (w *world) deadKeys() (n int) {
+	for _, p := range w.people {
+		n += len(p.dead)
+	}
+	return n
+}
+
+// hadWithAllRoots counts the destroyed keys that come out of files with every root there
+// ever was.
+func (w *world) hadWithAllRoots(files *oracle.PGFiles) int {
+	_, had := w.attackWith(w.roots.known(), files.Records()).dead()
+	return had
+}
+
+// dump adds a dump, and checks that all that stands in the database was found in it.
+func (w *world) dump(files *oracle.PGFiles) {
+	text, err := exec.CommandContext(w.t.Context(), w.server.Bin("pg_dump"), w.dsn).Output()
+	require.NoError(w.t, err)
+	own := oracle.NewPGFiles()
+	for _, f := range []*oracle.PGFiles{own, files} {
+		f.AddDump(text)
+	}
+	require.Empty(w.t, missing(own.Records(), stored(w.t, w.backend)))
+}
+
+// recoveredIsDead checks that the keystore of a server that was recovered to a point
+// before an erasure that is final opens nothing: it says so, and it is so.
+func (w *world) recoveredIsDead(recovered *pgtest.Server) {
+	b, err := pgstore.Open(w.t.Context(), pgtest.Via(w.dsn, recovered.DSN()), nil)
+	require.NoError(w.t, err)
+	defer b.Close()
+	for _, readOnly := range []bool{false, true} {
+		o := w.options()
+		o.ReadOnly = readOnly
+		_, err = keystore.Open(w.t.Context(), b, w.roots, o)
+		require.ErrorIs(w.t, err, keystore.ErrMismatch)
+	}
+	_, err = keystore.Restore(w.t.Context(), b, w.roots, w.options())
+	require.ErrorIs(w.t, err, keystore.ErrMismatch)
+
+	recs := stored(w.t, b)
+	require.Greater(w.t, len(recs), 500)
+	left := w.left()
+	require.Len(w.t, w.attackWith(left, recs).reached.Keys, len(left), "no page and no ring opens")
+}
