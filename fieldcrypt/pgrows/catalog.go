@@ -35,6 +35,7 @@ type dbColumn struct {
 	typ        string
 	binary     bool   // bytea
 	array      bool   // of some type
+	json       bool   // or jsonb
 	text       bool   // text, varchar, or another whose texts come back as they went in
 	always     bool   // GENERATED ALWAYS AS IDENTITY
 	generated  bool   // computed from other columns
@@ -52,6 +53,7 @@ const (
 SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
        pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) = 'bytea',
        t.typcategory = 'A',
+       pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) IN ('json', 'jsonb'),
        t.typcategory = 'S' AND pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), t.oid), NULL) <> 'character',
        a.attidentity::text, a.attgenerated::text,
        coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), ''),
@@ -114,7 +116,7 @@ func readColumns(ctx context.Context, db DB, table string) ([]dbColumn, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d dbColumn, err error) {
 		var identity, generated string
-		err = row.Scan(&d.name, &d.typ, &d.binary, &d.array, &d.text, &identity, &generated, &d.expression, &d.owned)
+		err = row.Scan(&d.name, &d.typ, &d.binary, &d.array, &d.json, &d.text, &identity, &generated, &d.expression, &d.owned)
 		d.quoted = pgx.Identifier{d.name}.Sanitize()
 		d.always = identity == "a"
 		d.generated = generated != ""

@@ -186,15 +186,18 @@ func parseTag(st reflect.StructTag) tag {
 	return t
 }
 
-// find returns the column that a name means: a logical name, then a db tag, then a Go
-// name or what pgx takes for the same; -1 if none.
+// find returns the column that a caller's name means: a logical name, then the name of a
+// column, then that of a field; -1 if none.
 func (l *layout) find(name string) int {
 	for i := range l.columns {
 		if slices.Contains(l.columns[i].names, name) {
 			return i
 		}
 	}
-	return l.best(func(c *column) int { return c.fits(name) })
+	if i := l.best(func(c *column) int { return c.fits(name) }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(l.columns, func(c column) bool { return c.goName() == name })
 }
 
 // best returns the column that fits best, -1 if none does.

@@ -13,7 +13,7 @@ import (
 
 // UpdateFields stores the named columns of row in the row with this id and leaves the
 // others alone; it returns the whole row as it is stored then, opened. Names are logical
-// ones, db tags or fields. A named column is stored even where the field is empty.
+// ones, or those of columns or fields. A named column is stored even where the field is empty.
 //
 // Personal columns are sealed for the person that the row belongs to: the one that row
 // names, else the one that is stored there, which is asked for. Without personal

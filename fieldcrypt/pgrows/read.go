@@ -44,7 +44,7 @@ func (t *Table[T, ID]) List(ctx context.Context) iter.Seq2[T, error] {
 
 // Find yields the rows whose columns have these values, as List does. nil stands for
 // NULL, and a slice, for a column that is no array, for any of its elements. Names are
-// logical ones, db tags or fields. A personal column is refused before anything is
+// logical ones, or those of columns or fields. A personal column is refused before anything is
 // asked: the same value never seals to the same text twice.
 func (t *Table[T, ID]) Find(ctx context.Context, values map[string]any) iter.Seq2[T, error] {
 	return t.codec.OpenSeq(ctx, t.pages(ctx, "find", func(c *catalog) (w where, err error) {

@@ -98,8 +98,10 @@ var worlds atomic.Int32
 // newWorld makes a world on a keystore in memory, in schemas of its own, which is
 // quicker than a database. settings change the pool's.
 func newWorld(t testing.TB, settings ...func(*pgxpool.Config)) *world {
-	return newWorldOn(t, pgtest.Shared(t).DSN(), keystoretest.New(t), settings...)
+	return newWorldOn(t, sharedDSN(t), keystoretest.New(t), settings...)
 }
+
+func sharedDSN(t testing.TB) string { return pgtest.Shared(t).DSN() }
 
 func newWorldOn(t testing.TB, dsn string, keys *keystore.Store, settings ...func(*pgxpool.Config)) *world {
 	t.Helper()

@@ -3,6 +3,7 @@ package pgrows
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -174,7 +175,7 @@ func (c *catalog) arg(l *layout, i int, row unsafe.Pointer) (any, error) {
 	var text string
 	switch f.hold {
 	case holdsNone:
-		return v.Interface(), nil
+		return plainArg(v, c.columns[i].json)
 	case holdsBytes:
 		if v.IsNil() {
 			return nil, nil
@@ -198,4 +199,20 @@ func (c *catalog) arg(l *layout, i int, row unsafe.Pointer) (any, error) {
 		return []byte(text), nil
 	}
 	return text, nil
+}
+
+// plainArg is the argument for a column that holds no envelope, or holds some within. In
+// the exec modes, pgx does not know which structs are JSON.
+func plainArg(v reflect.Value, isJSON bool) (any, error) {
+	arg := v.Interface()
+	if isJSON {
+		if v.Kind() == reflect.Pointer {
+			v = v.Elem()
+		}
+		if _, valuer := arg.(driver.Valuer); !valuer && (v.Kind() == reflect.Struct || v.Kind() == reflect.Map && !v.IsNil()) {
+			b, err := json.Marshal(arg)
+			return string(b), err
+		}
+	}
+	return arg, nil
 }
