@@ -199,8 +199,16 @@ func (s *Store) evict(page uint8) {
 	}
 }
 
-// meetEpoch forgets the keys of an epoch that another process has ended.
+// meetEpoch forgets the keys of an epoch that another process has ended. It tells whether
+// that is done: whoever is in the midst of an advance here still needs them, if only to
+// find out that the other one won.
 func (s *Store) meetEpoch(ctx context.Context) bool {
+	select {
+	case s.advancing <- struct{}{}:
+		defer func() { <-s.advancing }()
+	default:
+		return false
+	}
 	e, err := s.record(ctx)
 	if err != nil {
 		s.log.Warn("the keystore has advanced, and its record can't be read", "error", err)
