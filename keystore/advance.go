@@ -231,12 +231,11 @@ func (s *Store) finish(ctx context.Context, e *epochRecord, begin Group) error {
 	}
 	// First every touched shard gets its fresh generation, under the old root. From
 	// then on nobody wraps under the one that is being retired.
-	pages := make([]*page, s.layout.pages)
-	for i := range pages {
-		p, err := s.loadPage(ctx, uint8(i), true)
-		if err != nil {
-			return err
-		}
+	pages, err := s.loadPages(ctx)
+	if err != nil {
+		return err
+	}
+	for i, p := range pages {
 		if p.root != e.current && p.root != e.intent.target {
 			return fmt.Errorf("%w: page %d is elsewhere", ErrConflict, i)
 		}

@@ -77,11 +77,11 @@ func (s *Store) forgetOld(e *epochRecord) {
 // opensWithout verifies, as stored, what a destruction rests on: every page opens under
 // the current root, and every ring of the shards that the last advance touched opens.
 func (s *Store) opensWithout(ctx context.Context, e *epochRecord) error {
-	for i := range s.layout.pages {
-		p, err := s.loadPage(ctx, uint8(i), true)
-		if err != nil {
-			return err
-		}
+	pages, err := s.loadPages(ctx)
+	if err != nil {
+		return err
+	}
+	for i, p := range pages {
 		if p.root != e.current {
 			cause := ErrTampered
 			if now, err := s.record(ctx); err != nil || now.rev != e.rev {

@@ -255,6 +255,29 @@ func (s *Store) loadPage(ctx context.Context, number uint8, fresh bool) (*page, 
 	}
 }
 
+// loadPages reads all pages, in one round trip.
+func (s *Store) loadPages(ctx context.Context) ([]*page, error) {
+	keys := make([][]byte, s.layout.pages)
+	for p := range keys {
+		keys[p] = pageKey(uint8(p))
+	}
+	recs, err := s.backend.Get(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	pages := make([]*page, len(recs))
+	for p, rec := range recs {
+		pages[p], err = s.openPage(ctx, uint8(p), rec)
+		if errors.Is(err, errStaleGeneration) {
+			pages[p], err = s.loadPage(ctx, uint8(p), true)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return pages, nil
+}
+
 // decodeRing opens a ring as stored. It reads the page again when it does not hold the
 // ring's generation: an advance may have come between.
 func (s *Store) decodeRing(ctx context.Context, sub Subject, shard uint16, rec Record) (*ring, error) {
