@@ -6,18 +6,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// startChild runs tests of this package in a process of their own.
-func startChild(t *testing.T, run string) *exec.Cmd {
+// startChild runs tests of this package, count times, in a process of their own.
+func startChild(t *testing.T, run string, count int) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run", run)
+	cmd := exec.Command(os.Args[0], "-test.run", run, "-test.count", strconv.Itoa(count))
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -27,36 +27,37 @@ func startChild(t *testing.T, run string) *exec.Cmd {
 }
 
 // servers returns the processes that a test process started in its room, with the room.
-func servers(t *testing.T, process int) (pids []int, room string) {
-	t.Helper()
+func servers(process int) (pids []int, room string) {
 	for _, pid := range childrenOf(process) {
-		cmdline, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-		require.True(t, err == nil || errors.Is(err, fs.ErrNotExist), err)
-		if at := strings.Index(string(cmdline), "/run-"); at >= 0 {
-			room = string(cmdline[:at])
-			room = room[strings.LastIndexByte(room, 0)+1:]
-			room = strings.TrimPrefix(room, "--pgdata=")
-			name, _, _ := strings.Cut(strings.TrimRight(string(cmdline[at+1:]), "\x00"), "/")
-			room = filepath.Join(room, name)
-			pids = append(pids, pid)
-			pids = append(pids, childrenOf(pid)...)
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+		if match := inRoom.Find(cmdline); match != nil {
+			room = string(match)
+			pids = append(append(pids, pid), childrenOf(pid)...)
 		}
 	}
 	return pids, room
 }
 
+var inRoom = regexp.MustCompile(`[^\x00=]*/run-[^/\x00]+`)
+
 func TestNothingIsLeftOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	choose(t, 0)
-	child := startChild(t, "^(TestAStandbyReplaysAndIsPromoted|TestABouncerPoolsTransactions)$")
+	child := startChild(t, "^(TestAStandbyReplaysAndIsPromoted|TestABouncerPoolsTransactions)$", 10)
 	var pids []int
 	var room string
 	// The watchdog, at least two servers and what they started.
 	require.Eventually(t, func() bool {
-		pids, room = servers(t, child.Process.Pid)
+		pids, room = servers(child.Process.Pid)
 		return len(pids) > 12
 	}, patience, 5*time.Millisecond)
 	require.DirExists(t, room)
+	// While this is locked, no other process sweeps: it is the watchdog that is tested.
+	r, err := theRoom()
+	require.NoError(t, err)
+	lock, err := lockFile(filepath.Join(r.base, "lock"), true)
+	require.NoError(t, err)
+	defer lock.Close()
 	require.NoError(t, child.Process.Kill())
 	_ = child.Wait()
 	require.Eventually(t, func() bool {
@@ -71,10 +72,10 @@ func TestNothingIsLeftOfAKilledProcess(t *testing.T) {
 func TestNothingIsLeftOfAProcessThatEnded(t *testing.T) {
 	t.Parallel()
 	choose(t, 0)
-	child := startChild(t, "^TestTheSharedServerIsOne$")
+	child := startChild(t, "^TestTheSharedServerIsOne$", 1)
 	var room string
 	for room == "" {
-		_, room = servers(t, child.Process.Pid)
+		_, room = servers(child.Process.Pid)
 	}
 	require.NoError(t, child.Wait())
 	left, err := filepath.Glob(filepath.Join(room, "server-*"))
