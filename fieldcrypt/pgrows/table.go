@@ -115,7 +115,7 @@ func (t *Table[T, ID]) fail(op string, err error) error {
 func (t *Table[T, ID]) query(ctx context.Context, op string, to []T, sql string, args ...any) ([]T, error) {
 	rows, err := t.db.Query(ctx, sql, args...)
 	if err == nil {
-		to, err = scanAll(to, rows, t.ordered)
+		to, err = scanAll(to, rows, t.ordered, func([]T) {})
 	}
 	if err != nil {
 		return nil, t.fail(op, err)
@@ -123,8 +123,12 @@ func (t *Table[T, ID]) query(ctx context.Context, op string, to []T, sql string,
 	return to, nil
 }
 
-// scanAll appends the rows of a result and closes it.
-func scanAll[T any](to []T, rows pgx.Rows, columns []*column) ([]T, error) {
+// chunk is how many rows are read before they are looked at.
+const chunk = 32
+
+// scanAll appends the rows of a result and closes it. It calls look with all that it has
+// after every chunk of rows, while the server makes the next.
+func scanAll[T any](to []T, rows pgx.Rows, columns []*column, look func([]T)) ([]T, error) {
 	defer rows.Close()
 	var s *scanner
 	for rows.Next() {
@@ -138,6 +142,9 @@ func scanAll[T any](to []T, rows pgx.Rows, columns []*column) ([]T, error) {
 		to = append(to, none)
 		if err := s.scan(unsafe.Pointer(&to[len(to)-1]), rows.RawValues()); err != nil {
 			return nil, err
+		}
+		if len(to)%chunk == 0 {
+			look(to)
 		}
 	}
 	return to, rows.Err()
