@@ -35,7 +35,9 @@ type Erasure struct {
 // AwaitErasing.
 func (s *Store) RequestErasure(ctx context.Context, rs ...Request) (errs []error, err error) {
 	errs, events, err := s.erasing(ctx, rs, false)
-	s.lease.settling(events)
+	if err == nil { // or else it may become visible later than now
+		s.lease.settling(events)
+	}
 	return errs, err
 }
 
