@@ -1,0 +1,128 @@
+package shop_test
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// client speaks to the shop over HTTP. What it sends and gets are objects of JSON.
+type client struct {
+	t   *testing.T
+	url string
+}
+
+type object = map[string]any
+
+// call makes a request and returns the answer's status and body.
+func (c client) call(method, path string, body any) (int, []byte) {
+	c.t.Helper()
+	status, answer, _ := c.callWithHeader(method, path, body)
+	return status, answer
+}
+
+func (c client) callWithHeader(method, path string, body any) (int, []byte, http.Header) {
+	c.t.Helper()
+	text, err := json.Marshal(body)
+	require.NoError(c.t, err)
+	r, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, bytes.NewReader(text))
+	require.NoError(c.t, err)
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(c.t, err)
+	defer answer.Body.Close()
+	text, err = io.ReadAll(answer.Body)
+	require.NoError(c.t, err)
+	return answer.StatusCode, text, answer.Header
+}
+
+// want makes a request that must be answered with a status.
+func want[T any](c client, status int, method, path string, body any) (v T) {
+	c.t.Helper()
+	got, text := c.call(method, path, body)
+	require.Equal(c.t, status, got, "%s %s: %s", method, path, text)
+	require.NoError(c.t, json.Unmarshal(text, &v), "%s", text)
+	return v
+}
+
+func (c client) get(path string) object { c.t.Helper(); return want[object](c, 200, "GET", path, nil) }
+
+func (c client) list(path string) []object {
+	c.t.Helper()
+	return want[[]object](c, 200, "GET", path, nil)
+}
+
+// erasure waits until the erasure of a customer is in one of some states.
+func (c client) erasure(id string, states ...string) object {
+	c.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		e := c.get("/erasures/" + id)
+		for _, s := range states {
+			if e["state"] == s {
+				return e
+			}
+		}
+		require.True(c.t, time.Now().Before(end), "the erasure stays %v", e)
+	}
+}
+
+// chinook reads a table of the project's extract of Chinook; its licence is beside it.
+func chinook(t *testing.T, name string) []map[string]string {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "..", "cmd", "oubli", "internal", "demo", "chinook", name))
+	require.NoError(t, err)
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	require.NoError(t, err)
+	var all []map[string]string
+	for _, row := range rows[1:] {
+		values := map[string]string{}
+		for i, column := range rows[0] {
+			values[column] = row[i]
+		}
+		all = append(all, values)
+	}
+	return all
+}
+
+// orNil is what an empty cell is in JSON.
+func orNil(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// customerOf is a row of Chinook's customers as the shop takes it.
+func customerOf(row map[string]string) object {
+	rep, _ := strconv.Atoi(row["support_rep_id"])
+	return object{
+		"first_name": row["first_name"], "last_name": row["last_name"], "company": orNil(row["company"]),
+		"phone": orNil(row["phone"]), "fax": orNil(row["fax"]), "email": row["email"],
+		"newsletter": true, "support_rep_id": float64(rep),
+		"addresses": []any{object{"street": row["address"], "city": row["city"], "state": orNil(row["state"]),
+			"postal_code": orNil(row["postal_code"]), "country": row["country"]}},
+	}
+}
+
+// invoiceOf is a row of Chinook's invoices as the shop takes it.
+func invoiceOf(t *testing.T, row map[string]string, customer float64) object {
+	total, err := strconv.ParseFloat(row["total"], 64)
+	require.NoError(t, err)
+	return object{
+		"customer_id": customer, "date": strings.Replace(row["invoice_date"], " ", "T", 1) + "Z",
+		"billing_address": orNil(row["billing_address"]), "billing_city": orNil(row["billing_city"]),
+		"billing_state": orNil(row["billing_state"]), "billing_postal_code": orNil(row["billing_postal_code"]),
+		"billing_country": row["billing_country"], "cents": math.Round(total * 100), "refunded_cents": 0.0,
+	}
+}

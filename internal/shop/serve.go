@@ -1,0 +1,83 @@
+package shop
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/pgstore"
+	"github.com/oubli/oubli/keystore/rootfile"
+)
+
+// Config says what a process of the shop opens.
+type Config struct {
+	Database string   // URL of the database, which holds the keystore too
+	Root     []string // the root key's file and its mirrors
+	NoWorker bool     // leave the erasures to other processes
+	Options  Options
+}
+
+// Serve is a whole process of the shop: it answers requests on l, works on erasures, and
+// returns when ctx ends and all that it opened is closed.
+func Serve(ctx context.Context, l net.Listener, c Config) (err error) {
+	defer l.Close()
+	pool, err := pgxpool.New(ctx, c.Database)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	keys, err := openKeystore(ctx, pool, c.Root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, keys.Close()) }()
+	s, err := New(pool, keys, &c.Options)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	worker := make(chan error, 1)
+	go func() {
+		if c.NoWorker {
+			worker <- nil
+			return
+		}
+		worker <- s.Work(ctx)
+	}()
+	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	select {
+	case <-ctx.Done():
+		shutdown, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer stop()
+		err = server.Shutdown(shutdown)
+	case err = <-served:
+	}
+	cancel()
+	return errors.Join(err, <-worker)
+}
+
+// openKeystore opens the keystore in the shop's own database, with connections of its own.
+func openKeystore(ctx context.Context, pool *pgxpool.Pool, root []string) (*keystore.Store, error) {
+	roots, err := rootfile.New(root, nil)
+	if err != nil {
+		return nil, err
+	}
+	backend, err := pgstore.OpenPool(ctx, pool, nil)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keystore.Open(ctx, backend, roots, nil)
+	if err != nil {
+		return nil, errors.Join(err, backend.Close())
+	}
+	return keys, nil
+}

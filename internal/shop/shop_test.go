@@ -1,0 +1,296 @@
+package shop_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/internal/pgtest"
+	"github.com/oubli/oubli/internal/shop"
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/pgstore"
+	"github.com/oubli/oubli/keystore/rootfile"
+)
+
+// world is a database with the shop's tables and a keystore, and the newsletter's server.
+type world struct {
+	t          *testing.T
+	dsn        string
+	root       string
+	newsletter *newsletter
+}
+
+const (
+	grace = time.Second
+	lease = 400 * time.Millisecond
+)
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	ctx := t.Context()
+	w := &world{t: t, dsn: pgtest.Shared(t).Database(t), root: filepath.Join(t.TempDir(), "root"), newsletter: newNewsletter(t)}
+	pool := w.pool(w.dsn, 0)
+	require.NoError(t, shop.CreateTables(ctx, pool))
+	backend, err := pgstore.Create(ctx, w.dsn, nil)
+	require.NoError(t, err)
+	defer backend.Close()
+	require.NoError(t, keystore.Create(ctx, backend, w.roots(), &keystore.CreateOptions{Grace: grace, Lease: lease, Shards: 256}))
+	return w
+}
+
+func (w *world) roots() *rootfile.Store {
+	w.t.Helper()
+	roots, err := rootfile.New([]string{w.root}, nil)
+	require.NoError(w.t, err)
+	return roots
+}
+
+// config is that of a process.
+func (w *world) config(worker string) shop.Config {
+	return shop.Config{Database: w.dsn, Root: []string{w.root}, NoWorker: worker == "",
+		Options: shop.Options{NewsletterURL: w.newsletter.url, Worker: worker}}
+}
+
+// pool opens a pool of the application's; conns 0 is pgx's own choice.
+func (w *world) pool(dsn string, conns int32) *pgxpool.Pool {
+	w.t.Helper()
+	c, err := pgxpool.ParseConfig(dsn)
+	require.NoError(w.t, err)
+	if conns > 0 {
+		c.MaxConns = conns
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), c)
+	require.NoError(w.t, err)
+	w.t.Cleanup(pool.Close)
+	return pool
+}
+
+// inProcess serves the shop in this process, with the keystore that dsn names.
+func (w *world) inProcess(pool *pgxpool.Pool, backend *pgstore.Store) (client, *keystore.Store, *shop.Shop) {
+	w.t.Helper()
+	keys, err := keystore.Open(w.t.Context(), backend, w.roots(), nil)
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { keys.Close() })
+	s, err := shop.New(pool, keys, &shop.Options{NewsletterURL: w.newsletter.url, Worker: "here"})
+	require.NoError(w.t, err)
+	server := httptest.NewServer(s.Handler())
+	w.t.Cleanup(server.Close)
+	return client{t: w.t, url: server.URL}, keys, s
+}
+
+// newsletter is the system that has copies of the subscribers' addresses.
+type newsletter struct {
+	url string
+
+	mu     sync.Mutex
+	heard  []notice
+	answer func(n notice, gone <-chan struct{}) int // default: 204
+}
+
+type notice struct{ Event, Email string }
+
+func newNewsletter(t *testing.T) *newsletter {
+	n := &newsletter{}
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		var heard notice
+		if err := json.NewDecoder(r.Body).Decode(&heard); err != nil {
+			rw.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		n.mu.Lock()
+		n.heard = append(n.heard, heard)
+		answer := n.answer
+		n.mu.Unlock()
+		status := http.StatusNoContent
+		if answer != nil {
+			status = answer(heard, r.Context().Done())
+		}
+		rw.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	n.url = server.URL
+	return n
+}
+
+func (n *newsletter) answers(f func(n notice, gone <-chan struct{}) int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.answer = f
+}
+
+// of lists what was said about an address.
+func (n *newsletter) of(email string) []notice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(n.heard), func(h notice) bool { return h.Email != email })
+}
+
+// chinookShop is what the shop holds once Chinook's rows were sent to it.
+type chinookShop struct {
+	customers []object           // as they are read
+	invoices  map[string][]object // by customer, as they are read
+	turnover  map[string]float64
+}
+
+// load sends Chinook's customers and invoices to the shop, to several processes at once.
+func load(t *testing.T, clients ...client) chinookShop {
+	t.Helper()
+	var s chinookShop
+	s.invoices, s.turnover = map[string][]object{}, map[string]float64{}
+	ids := map[string]float64{}
+	for n, row := range chinook(t, "customers.csv") {
+		c := want[object](clients[n%len(clients)], 201, "POST", "/customers", customerOf(row))
+		s.customers = append(s.customers, c)
+		ids[row["customer_id"]] = c["id"].(float64)
+	}
+	for n, row := range chinook(t, "invoices.csv") {
+		i := invoiceOf(t, row, ids[row["customer_id"]])
+		stored := want[object](clients[n%len(clients)], 201, "POST", "/invoices", i)
+		stored["privacy"] = "open" // when it is read
+		key := id(object{"id": i["customer_id"]})
+		s.invoices[key] = append(s.invoices[key], stored)
+		s.turnover[row["billing_country"]] += i["cents"].(float64)
+	}
+	require.Len(t, s.customers, 59)
+	return s
+}
+
+func id(row object) string { return fmt.Sprint(int64(row["id"].(float64))) }
+
+// The shop's day: Chinook's customers come in through two processes, one asks to be erased,
+// the process that works on it is killed and started again, and both agree on what is left.
+func TestShop(t *testing.T) {
+	w := newWorld(t)
+	a, b := start(t, w.config("a")), start(t, w.config(""))
+	s := load(t, a.client, b.client)
+
+	// What one process wrote, the other reads, and the database holds nothing of it.
+	for _, c := range s.customers {
+		require.Equal(t, c, b.get("/customers/"+id(c)))
+		require.Equal(t, s.invoices[id(c)], a.list("/invoices?customer="+id(c)))
+	}
+	require.Equal(t, s.turnover, want[map[string]float64](b.client, 200, "GET", "/report/turnover", nil))
+	require.Greater(t, requireSealed(t, w.pool(w.dsn, 1), personal(t)), 59*6+412*3)
+	require.Equal(t, 404, status(a.client, "GET", "/customers/1000"))
+	require.Equal(t, "none", a.get("/erasures/1")["state"])
+
+	// The newsletter is down when it is told first, and hangs when it is told again.
+	leonie := s.customers[1]
+	path, email := "/customers/"+id(leonie), leonie["email"].(string)
+	hangs := make(chan struct{})
+	var once sync.Once
+	w.newsletter.answers(func(n notice, gone <-chan struct{}) int {
+		if len(w.newsletter.of(email)) == 1 {
+			return http.StatusBadGateway
+		}
+		once.Do(func() { close(hangs) })
+		<-gone
+		return http.StatusNoContent
+	})
+	code, text, header := a.callWithHeader("DELETE", path, nil)
+	require.Equal(t, 202, code, "%s", text)
+	require.Equal(t, "/erasures/"+id(leonie), header.Get("Location"))
+	require.Equal(t, 451, status(a.client, "GET", path), "here it is withheld at once")
+	require.Equal(t, 451, status(a.client, "PUT", path, leonie))
+
+	// The process dies in the middle of telling it, and is started again.
+	<-hangs
+	a.kill()
+	w.newsletter.answers(nil)
+	e := b.get(header.Get("Location"))
+	require.Equal(t, "waiting", e["state"])
+	require.Equal(t, []any{"newsletter"}, e["waiting_for"])
+	require.Equal(t, 451, status(b.client, "GET", path))
+	a = start(t, w.config("a"))
+	e = a.erasure(id(leonie), "erased", "final")
+	require.Equal(t, []any{"tax"}, e["kept"])
+
+	// Both processes agree, from that moment on.
+	var erased object
+	for _, p := range []*process{b, a} {
+		erased = p.get(path)
+		require.Equal(t, "erased", erased["privacy"])
+		require.Equal(t, "Erased", erased["first_name"])
+		require.Equal(t, "Customer "+id(leonie), erased["last_name"])
+		require.Equal(t, id(leonie)+"@erased.invalid", erased["email"])
+		require.Nil(t, erased["phone"])
+		require.Equal(t, false, erased["newsletter"])
+		address := erased["addresses"].([]any)[0].(object)
+		require.Equal(t, "-", address["street"])
+		require.Equal(t, "Germany", address["country"])
+		for _, i := range p.list("/invoices?customer=" + id(leonie)) {
+			require.Equal(t, "withheld", i["privacy"])
+			require.Nil(t, i["billing_address"])
+		}
+		require.Equal(t, s.invoices[id(leonie)], p.list("/tax/invoices?customer="+id(leonie)), "for the tax office")
+		require.Equal(t, s.turnover, want[map[string]float64](p.client, 200, "GET", "/report/turnover", nil))
+	}
+	heard := w.newsletter.of(email)
+	require.Len(t, heard, 3, "once down, once hanging, once for good")
+	require.Equal(t, heard[0], heard[2], "the same event")
+	require.NotEmpty(t, heard[0].Event)
+
+	// An erased customer's rows can be written, but for what is personal.
+	require.Equal(t, erased["email"], want[object](b.client, 200, "PUT", path, erased)["email"])
+	erased["phone"] = "+49 0711 2842222"
+	require.Equal(t, 410, status(b.client, "PUT", path, erased))
+	first := s.invoices[id(leonie)][0]
+	refunded := want[object](b.client, 200, "POST", "/invoices/"+id(first)+"/refund", object{"cents": 100})
+	require.Equal(t, 100.0, refunded["refunded_cents"])
+	s.turnover["Germany"] -= 100
+	require.Equal(t, 451, status(a.client, "POST", "/invoices", first))
+
+	// When the tax office's time is up, the rest goes. The process that is asked dies with
+	// the request, before it could do anything.
+	require.Equal(t, 202, status(b.client, "DELETE", path+"?keep=nothing"))
+	b.kill()
+	a.erasure(id(leonie), "erased", "final")
+	b = start(t, w.config(""))
+	for _, p := range []*process{b, a} {
+		for _, i := range p.list("/tax/invoices?customer=" + id(leonie)) {
+			require.Equal(t, "erased", i["privacy"])
+			require.Nil(t, i["billing_city"])
+		}
+		require.Equal(t, s.turnover, want[map[string]float64](p.client, 200, "GET", "/report/turnover", nil))
+	}
+	refunded = a.list("/invoices?customer=" + id(leonie))[0]
+	refunded["refunded_cents"] = 198.0
+	require.Equal(t, 198.0, want[object](a.client, 200, "PUT", "/invoices/"+id(first), refunded)["refunded_cents"])
+	require.Equal(t, 410, status(a.client, "POST", "/invoices", first))
+	require.Equal(t, 410, status(a.client, "PUT", "/invoices/"+id(first), first))
+
+	// Nobody else lost anything, and after the grace it is final.
+	for _, c := range s.customers {
+		if id(c) != id(leonie) {
+			require.Equal(t, c, b.get("/customers/"+id(c)))
+			require.Equal(t, s.invoices[id(c)], a.list("/invoices?customer="+id(c)))
+		}
+	}
+	a.stop()
+	time.Sleep(grace)
+	a = start(t, w.config("a"))
+	b.erasure(id(leonie), "final")
+	a.stop()
+	b.stop()
+}
+
+// status makes a request and returns the answer's status.
+func status(c client, method, path string, body ...object) int {
+	c.t.Helper()
+	var send any
+	if len(body) > 0 {
+		send = body[0]
+	}
+	status, _ := c.call(method, path, send)
+	return status
+}
