@@ -74,9 +74,10 @@ func TestNothingIsLeftOfAProcessThatEnded(t *testing.T) {
 	choose(t, 0)
 	child := startChild(t, "^TestTheSharedServerIsOne$", 1)
 	var room string
-	for room == "" {
+	require.Eventually(t, func() bool {
 		_, room = servers(child.Process.Pid)
-	}
+		return room != ""
+	}, patience, 5*time.Millisecond)
 	require.NoError(t, child.Wait())
 	left, err := filepath.Glob(filepath.Join(room, "server-*"))
 	require.NoError(t, err)

@@ -222,8 +222,18 @@ func (s *Server) await(t testing.TB, what, sql string, args ...any) {
 	t.Helper()
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		var conn *pgx.Conn
+		if conn, err = pgx.Connect(t.Context(), s.DSN()); err != nil {
+			continue
+		}
 		var rows []string
-		rows, err = s.query(t.Context(), sql, args...)
+		for err == nil && len(rows) == 0 && time.Now().Before(end) {
+			rows, err = query(t.Context(), conn, sql, args...)
+			if len(rows) == 0 {
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+		_ = conn.Close(t.Context())
 		if len(rows) > 0 {
 			return
 		}

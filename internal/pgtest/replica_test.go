@@ -23,9 +23,7 @@ func TestAStandbyReplaysAndIsPromoted(t *testing.T) {
 
 		// Remote apply: the commit returns when the standby shows it.
 		run(t, s.DSN(), "ALTER SYSTEM SET synchronous_standby_names = 'second'", "SELECT pg_reload_conf()")
-		require.Eventually(t, func() bool {
-			return value[string](t, s.DSN(), "SELECT sync_state FROM pg_stat_replication") == "sync"
-		}, 10*time.Second, 10*time.Millisecond)
+		s.await(t, "the synchronous standby", "SELECT sync_state FROM pg_stat_replication WHERE sync_state = 'sync'")
 		run(t, db, "SET synchronous_commit = remote_apply", "INSERT INTO t VALUES (2)")
 		require.Equal(t, 2, value[int](t, there, "SELECT count(*) FROM t"))
 		run(t, db, "SET synchronous_commit = local", "INSERT INTO t VALUES (3)")

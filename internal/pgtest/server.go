@@ -359,12 +359,16 @@ func (s *Server) exec(t testing.TB, statements ...string) {
 
 // query runs a statement in the database postgres and returns the first column of its
 // result as text.
-func (s *Server) query(ctx context.Context, sql string, args ...any) ([]string, error) {
+func (s *Server) query(ctx context.Context, sql string) ([]string, error) {
 	conn, err := pgx.Connect(ctx, s.DSN())
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(ctx)
+	return query(ctx, conn, sql)
+}
+
+func query(ctx context.Context, conn *pgx.Conn, sql string, args ...any) ([]string, error) {
 	rows, err := conn.Query(ctx, sql, append([]any{pgx.QueryExecModeSimpleProtocol}, args...)...)
 	if err != nil {
 		return nil, err
