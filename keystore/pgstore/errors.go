@@ -16,6 +16,9 @@ var (
 	errFsync   = fmt.Errorf("%w: the server runs with fsync=off, and a loss of power would lose keys", keystore.ErrUnavailable)
 )
 
+// errLost is what a connection that ended fails with.
+var errLost = errors.New("the connection to the server was lost")
+
 // unsent is an error before anything was sent that could have been applied.
 type unsent struct{ error }
 
@@ -64,6 +67,8 @@ func (s *Store) cause(err error) error {
 		switch hint = hints[pg.Code]; {
 		case pg.Code == "42501":
 			hint = fmt.Sprintf("grant usage on schema %s, and select, insert, update, delete on its tables, to the role", quote(s.schema))
+		case pg.Routine == "mdextend": // a limit on the size of files has no code of its own
+			hint = hints["53100"]
 		case pg.Code == "08P01" && strings.Contains(pg.Message, "startup parameter"):
 			hint = "the pooler does not let this setting of the DSN through: take it out, or name it in ignore_startup_parameters"
 		}

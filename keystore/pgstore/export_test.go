@@ -1,6 +1,9 @@
 package pgstore
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // UnlockGuards makes commits check what they only name without locking it.
 func (s *Store) UnlockGuards() { s.texts = texts(s.schema, "limit 1") }
@@ -13,4 +16,13 @@ func UpgradeTo(ctx context.Context, dsn string, o *Options, more ...string) erro
 	}
 	defer s.pool.Close()
 	return s.explain("upgrade", s.upgrade(ctx, append(migrations(), more...)))
+}
+
+// Unchecked is a Store that was not asked what it leads to, and does not try for long.
+func Unchecked(dsn string) (*Store, error) {
+	s, err := dial(dsn, nil)
+	if err == nil {
+		s.retryFor = 200 * time.Millisecond
+	}
+	return s, err
 }

@@ -19,6 +19,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -66,6 +67,7 @@ type Store struct {
 	standbys []string
 	readOnly bool
 	texts    map[string]string // the SQL of each statement, by its name
+	retryFor time.Duration
 	closed   atomic.Bool
 }
 

@@ -43,7 +43,7 @@ func newStore(config *pgxpool.Config, o *Options) (*Store, error) {
 		return nil, fmt.Errorf("postgres keystore: %w: the name of a schema has at most 63 bytes", keystore.ErrInvalid)
 	}
 	s := &Store{name: nameOf(&config.ConnConfig.Config, o.Schema), schema: o.Schema,
-		standbys: slices.Clone(o.Standbys), readOnly: o.ReadOnly, texts: texts(o.Schema, forShare)}
+		standbys: slices.Clone(o.Standbys), readOnly: o.ReadOnly, retryFor: defaultRetry, texts: texts(o.Schema, forShare)}
 
 	config.MaxConns, config.MinConns, config.MinIdleConns = o.MaxConns, 0, 0
 	conn := config.ConnConfig

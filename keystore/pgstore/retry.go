@@ -12,15 +12,15 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
-// retryFor bounds how long after its first attempt an operation is tried again. A
-// failover may take longer; then callers are told.
-const retryFor = 3 * time.Second
+// defaultRetry is how long after its first attempt an operation is tried again. A failover
+// may take longer; then callers are told.
+const defaultRetry = 3 * time.Second
 
 // attempt is one try of an operation on a connection. again tells, of its error, whether
 // the operation may be repeated as far as its effects are concerned.
 type attempt func(ctx context.Context, c *pgconn.PgConn) (again bool, err error)
 
-// try runs f until it succeeds, fails for good, or retryFor is over.
+// try runs f until it succeeds, fails for good, or has been tried for long enough.
 func (s *Store) try(ctx context.Context, f attempt) error {
 	start := time.Now()
 	for n := 0; ; n++ {
@@ -32,7 +32,7 @@ func (s *Store) try(ctx context.Context, f attempt) error {
 			s.pool.Reset() // the other connections lead to the same server
 		}
 		wait := rand.N(10 * time.Millisecond << min(n, 5))
-		if time.Since(start)+wait > retryFor {
+		if time.Since(start)+wait > s.retryFor {
 			return err
 		}
 		select {
@@ -90,8 +90,10 @@ func isConnect(err error) bool {
 // undone tells whether it is certain that a transaction of n steps, of which the server
 // finished complete before it failed with err, was not applied.
 func undone(c *pgconn.PgConn, n, complete int, err error) bool {
+	// Not by pgconn.SafeToRetry, which says yes to a connection that is lost in the middle
+	// of a batch: reading on, it is found closed, as if nothing had been sent.
 	var u *unsent
-	if errors.As(err, &u) || pgconn.SafeToRetry(err) {
+	if errors.As(err, &u) {
 		return true
 	}
 	var pg *pgconn.PgError

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -137,6 +138,9 @@ func (s *Store) run(ctx context.Context, c *pgconn.PgConn, steps []step, row fun
 		}
 		batch.ExecPrepared(st.name, st.args, binaryFormat, binaryFormat)
 	}
+	if c.IsClosed() || ctx.Err() != nil {
+		return 0, &unsent{errors.Join(context.Cause(ctx), errLost)}
+	}
 	results := c.ExecBatch(ctx, batch)
 	var rowErr error
 	for results.NextResult() {
@@ -150,7 +154,9 @@ func (s *Store) run(ctx context.Context, c *pgconn.PgConn, steps []step, row fun
 			complete++
 		}
 	}
-	if err := results.Close(); err != nil {
+	if err := results.Close(); errors.Is(err, pgconn.ErrConnClosed) {
+		return complete, errors.Join(context.Cause(ctx), errLost)
+	} else if err != nil {
 		return complete, err
 	}
 	return complete, rowErr
