@@ -14,15 +14,22 @@ import (
 
 const short = 150 * time.Millisecond
 
-// await is AwaitErasing, with the time that it took.
-func (p *process) await(subs ...keystore.Subject) time.Duration {
+// waits tells whether AwaitErasing would wait for longer than any test.
+func (p *process) waits(subs ...keystore.Subject) bool {
 	p.c.t.Helper()
-	return took(func() { require.NoError(p.c.t, p.store.AwaitErasing(p.c.ctx, subs...)) })
+	ctx, cancel := context.WithTimeout(p.c.ctx, 20*time.Millisecond)
+	defer cancel()
+	err := p.store.AwaitErasing(ctx, subs...)
+	if err == nil {
+		return false
+	}
+	require.ErrorIs(p.c.t, err, context.DeadlineExceeded)
+	require.ErrorContains(p.c.t, err, "other processes")
+	return true
 }
 
 func TestALeaseIsWaitedOnceForABatch(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, leaseOf(short))
+	c := newCluster(t, leaseOf(long))
 	a, b := c.process(), c.process()
 	var subs []keystore.Subject
 	for i := range 50 {
@@ -30,14 +37,18 @@ func TestALeaseIsWaitedOnceForABatch(t *testing.T) {
 	}
 	_, err := a.store.Ensure(c.ctx, nil, []string{""}, subs...)
 	require.NoError(t, err)
-	none := short / 2 // far less than a lease, far more than a call takes
-	require.Less(t, a.await(subs...), none, "nobody is erasing")
-	require.Less(t, took(func() { a.request(subs...) }), none, "a request does not wait")
-	first := a.await(subs...)
-	require.Greater(t, first, short/2)
-	require.Less(t, first, 2*short)
-	require.Less(t, a.await(subs...), none, "of the same erasures, everybody knows")
-	require.Less(t, took(func() { a.must(subs[:40]...) }), short, "nor is there anything to wait for when the keys go")
+	require.False(t, a.waits(subs...), "nobody is erasing")
+	a.request(subs...) // which does not wait
+	require.True(t, a.waits(subs...))
+	a.pass(long / 2)
+	require.True(t, a.waits(subs...))
+	require.True(t, b.waits(subs...), "who meets them later counts from then")
+	a.pass(long / 2)
+	require.False(t, a.waits(subs...), "one lease for all of them")
+	a.must(subs[:40]...) // nor is there anything to wait for when the keys go
+	require.True(t, b.waits(subs[40:]...))
+	b.pass(long)
+	require.False(t, b.waits(subs[40:]...))
 
 	// Cancelled and requested again it is another erasure; who was served between may be still.
 	last := subs[49]
@@ -45,40 +56,44 @@ func TestALeaseIsWaitedOnceForABatch(t *testing.T) {
 	require.NoError(t, b.store.Poll(c.ctx))
 	require.NoError(t, b.keys(last).Err())
 	a.request(last)
-	require.Greater(t, a.await(subs[40:]...), short/2)
+	require.True(t, a.waits(subs[40:]...))
+	require.True(t, b.waits(subs[40:]...))
+	require.False(t, a.waits(subs[40:49]...))
 
-	// Another process has not met these erasures. It takes them to be as old as its knowledge.
-	require.GreaterOrEqual(t, b.await(subs[40:]...), short)
-	require.Less(t, b.await(subs[40:]...), none)
+	// So it is where the keys go: a process that has not met an erasure takes it for new.
 	d := c.process()
-	require.GreaterOrEqual(t, took(func() { d.must(subs[41]) }), short, "so it does when it destroys")
-	require.Less(t, took(func() { d.must(subs[41]) }), none, "but once")
-	require.Less(t, took(func() { b.must(subs[42]) }), none)
+	for range 2 {
+		ctx, cancel := context.WithTimeout(c.ctx, 50*time.Millisecond)
+		_, err = d.store.Erase(ctx, keystore.Request{Subject: subs[41]}, keystore.Request{Subject: subs[40]})
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded, "nor is it over because it was given up once")
+	}
+	d.pass(long)
+	d.must(subs[41], subs[40])
+	d.must(subs[41])
+	b.must(subs[42])
 }
 
 // A request whose answer was lost may become visible long after it: nobody counts from then.
 func TestARequestOfUnknownOutcome(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, leaseOf(short))
+	c := newCluster(t, leaseOf(long))
 	a := c.process()
 	ann := subject(t, 1)
 	seal(t, a.store, ann, "", "x")
-	late := make(chan struct{})
-	landed := make(chan error, 1)
+	var late func() error
 	a.through(func(ctx context.Context, name string, do func() error) error {
 		if name != "Commit" {
 			return do()
 		}
-		go func() { <-late; landed <- do() }()
+		late = do
 		return refuse(ctx, name, do)
 	})
 	_, err := a.store.RequestErasure(c.ctx, keystore.Request{Subject: ann})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	a.heal()
-	time.Sleep(short + short/4) // as it waits for a standby, say
-	close(late)
-	require.NoError(t, <-landed)
-	require.Greater(t, a.await(ann), short/2)
+	a.pass(long) // as it waits for a standby, say
+	require.NoError(t, late())
+	require.True(t, a.waits(ann))
 }
 
 func TestAWaitThatIsGivenUp(t *testing.T) {
