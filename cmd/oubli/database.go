@@ -58,7 +58,11 @@ func (d database) upgrade(ctx context.Context) (string, error) {
 	if err := pgstore.Upgrade(ctx, d.dsn, &d.o); err != nil {
 		return "", asUsage(err)
 	}
-	return fmt.Sprintf("schema %s is of this version", d.o.Schema), nil
+	b, err := d.open(ctx, reading) // a newer schema was left alone: this says so
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("schema %s is of this version", d.o.Schema), b.Close()
 }
 
 // restore makes the database fit to serve in place, after its operator has put it back.

@@ -90,8 +90,8 @@ func (a *app) init(ctx context.Context, o *initOptions) (err error) {
 	// The keystore first: whoever makes it may make the root.
 	b, undo, err := at.create(ctx)
 	if errors.Is(err, keystore.ErrExists) {
-		for _, path := range oldRoots {
-			err = fmt.Errorf("%w, %s", err, path)
+		if len(oldRoots) > 0 {
+			err = fmt.Errorf("%w; so do %s", err, strings.Join(oldRoots, ", "))
 		}
 		return withHint(err, "nothing was changed; --keystore and --root name other places")
 	}

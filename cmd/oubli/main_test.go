@@ -5,9 +5,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 )
 
 // TestMain puts the real program on the PATH, built as users build it, and makes this
@@ -42,12 +44,22 @@ func (r realProgram) Run() int {
 
 // TestScripts runs the stories in testdata. Each is a file that reads like a session.
 func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	require.NoError(t, err)
+	runScripts(t, slices.DeleteFunc(files, isPostgreSQL), nil)
+}
+
+// runScripts runs stories, with more settings in their environment.
+func runScripts(t *testing.T, files []string, more map[string]string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+		Files:               files,
 		RequireUniqueNames:  true,
 		RequireExplicitExec: true,
 		Cmds:                scriptCommands,
 		Setup: func(e *testscript.Env) error {
+			for name, value := range more {
+				e.Setenv(name, value)
+			}
 			for _, name := range []string{"customers.csv", "invoices.csv", "employees.csv"} {
 				text, err := os.ReadFile("internal/demo/chinook/" + name)
 				if err != nil {

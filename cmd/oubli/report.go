@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/oubli/oubli/keystore"
@@ -51,9 +52,7 @@ func health(ctx context.Context, keys *openKeystore) (*storeReport, keystore.Hea
 		r.Lease = info.Lease.String()
 	}
 	if b, ok := keys.backend.(keystore.Shared); ok {
-		if err := b.Replicated(ctx); err != nil {
-			r.Late = oneLine(err.Error())
-		}
+		r.Late = late(ctx, b)
 	}
 	for _, root := range h.Roots {
 		rr := rootReport{ID: root.ID.String(), Role: root.Role}
@@ -66,6 +65,17 @@ func health(ctx context.Context, keys *openKeystore) (*storeReport, keystore.Hea
 		r.Roots = append(r.Roots, rootReport{ID: id.String(), Role: "named by no record: the next erasure supersedes it"})
 	}
 	return r, h, nil
+}
+
+// late says which standbys have not replayed what is committed now, after a moment.
+func late(ctx context.Context, b keystore.Shared) string {
+	const moment = time.Second
+	ctx, cancel := context.WithTimeoutCause(ctx, moment, fmt.Errorf("still so after %v", moment))
+	defer cancel()
+	if err := b.Replicated(ctx); err != nil {
+		return oneLine(err.Error())
+	}
+	return ""
 }
 
 // report reports on all of it.

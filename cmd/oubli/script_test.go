@@ -16,6 +16,7 @@ import (
 	"github.com/oubli/oubli/anonymize"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/boltstore"
+	"github.com/oubli/oubli/keystore/pgstore"
 	"github.com/oubli/oubli/keystore/rootfile"
 )
 
@@ -109,14 +110,22 @@ func setCell(ts *testscript.TestScript, file, line, name, value string) {
 	ts.Check(os.WriteFile(ts.MkAbs(file), b.Bytes(), 0o600))
 }
 
-// application is an application with a receiver, on oubli.keys and oubli.root:
+// openBackend opens the database that OUBLI_KEYSTORE names, or else a file.
+func openBackend(ctx context.Context, path string) (keystore.Backend, error) {
+	if dsn := os.Getenv("OUBLI_KEYSTORE"); strings.HasPrefix(dsn, "postgres:") {
+		return pgstore.Open(ctx, dsn, nil)
+	}
+	return boltstore.Open(path, nil)
+}
+
+// application is an application with a receiver, on the keystore and oubli.root:
 //
 //	app record NAME...            records receivers for customers
 //	app erase SUBJECT NAME...     erases with these receivers
 //	app fail SUBJECT NAME...      the same, and the receivers fail
 func application(args []string) int {
 	ctx := context.Background()
-	b, err := boltstore.Open("oubli.keys", nil)
+	b, err := openBackend(ctx, "oubli.keys")
 	if err != nil {
 		return fail(err)
 	}
@@ -187,7 +196,7 @@ func empty(path string) int {
 // halfMoved moves the root of a keystore and dies before the old one is destroyed.
 func halfMoved(keysPath, fromPath, toPath string) int {
 	ctx := context.Background()
-	b, err := boltstore.Open(keysPath, nil)
+	b, err := openBackend(ctx, keysPath)
 	if err != nil {
 		return fail(err)
 	}

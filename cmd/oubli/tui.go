@@ -26,6 +26,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -45,7 +46,9 @@ type ui struct {
 	asks     bool // questions can be asked
 	shows    bool // a progress bar can be shown
 	onScreen bool // standard output is a terminal, too
-	bar      *progressbar.ProgressBar
+
+	mu    sync.Mutex // a keystore's background has words, too
+	shown bool       // a progress bar is
 }
 
 func newUI(in, out, err *os.File) *ui {
@@ -56,17 +59,26 @@ func newUI(in, out, err *os.File) *ui {
 
 // say writes words.
 func (u *ui) say(format string, args ...any) {
-	if u.bar != nil {
-		u.bar.Clear()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.shown {
+		io.WriteString(u.err, "\r\x1b[K") // clears the line
 	}
 	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
 		fmt.Fprintf(u.err, "oubli: %s\n", masked(line))
 	}
 }
 
-// masked hides what stands where a URL or a DSN has its password.
+// masked hides what stands where a URL or a DSN has its password, but for the words
+// with which errors explain how to write it.
 func masked(text string) string {
-	return dsnPassword.ReplaceAllString(urlPassword.ReplaceAllString(text, "://***@"), "${1}***")
+	text = urlPassword.ReplaceAllStringFunc(text, func(found string) string {
+		if found == "://user:password@" {
+			return found
+		}
+		return "://***@"
+	})
+	return dsnPassword.ReplaceAllString(text, "${1}***")
 }
 
 var (
@@ -75,19 +87,17 @@ var (
 )
 
 // linesOf splits a message into lines, as joined errors have them. An indented line goes
-// on with the one before, as where a driver names every address that it tried; one that
-// repeats it is left out.
+// on with the one before, as where a driver names every address that it tried; what stands
+// there already is left out.
 func linesOf(text string) []string {
 	var lines []string
-	last := ""
 	for line := range strings.SplitSeq(text, "\n") {
 		switch {
 		case lines == nil || !strings.HasPrefix(line, "\t"):
 			lines = append(lines, line)
-		case line != last:
+		case !strings.Contains(lines[len(lines)-1], strings.TrimSpace(line)):
 			lines[len(lines)-1] += " " + strings.TrimSpace(line)
 		}
-		last = line
 	}
 	return lines
 }
@@ -159,11 +169,11 @@ func (u *ui) progress(r io.Reader, size int64, what string, toFile bool) (io.Rea
 	if !u.shows || u.onScreen && !toFile {
 		return r, func() {}
 	}
-	u.bar = progressbar.NewOptions64(size, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
+	bar := progressbar.NewOptions64(size, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
 		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
-	pr := progressbar.NewReader(r, u.bar)
-	return &pr, func() { u.bar.Finish(); u.bar = nil }
+	pr := progressbar.NewReader(r, bar)
+	return &pr, u.show(bar)
 }
 
 // wait shows that something takes its time, until what it returns is called.
@@ -171,9 +181,20 @@ func (u *ui) wait(what string) func() {
 	if !u.shows {
 		return func() {}
 	}
-	u.bar = progressbar.NewOptions(-1, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
-		progressbar.OptionSpinnerType(14), progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true))
-	return func() { u.bar.Finish(); u.bar = nil }
+	return u.show(progressbar.NewOptions(-1, progressbar.OptionSetWriter(u.err), progressbar.OptionSetDescription(what),
+		progressbar.OptionSpinnerType(14), progressbar.OptionSetRenderBlankState(true), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetElapsedTime(true)))
+}
+
+// show keeps words out of the way of a bar, until what it returns is called.
+func (u *ui) show(bar *progressbar.ProgressBar) (end func()) {
+	set := func(shown bool) {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.shown = shown
+	}
+	set(true)
+	return func() { bar.Finish(); set(false) }
 }
 
 // interruptible is a reader whose Read returns when ctx ends, even if r's does not: a
