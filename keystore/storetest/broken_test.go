@@ -20,6 +20,7 @@ import (
 type faults struct {
 	unlockedGuard   bool // guards are checked, then let go before the write
 	unlockedCheck   bool // so is every revision
+	unlockedAbsence bool // so are guards that name an absence
 	guardIgnored    bool
 	lostWrite       bool // the last of several writes of a group
 	tornBatch       bool // a group with a conflict leaves its first write
@@ -191,7 +192,7 @@ func (b *broken) Commit(ctx context.Context, groups []keystore.Group) (int, erro
 
 // letGo gives others the chance that a missing lock gives them.
 func (b *broken) letGo() {
-	if b.unlockedGuard || b.unlockedCheck {
+	if b.unlockedGuard || b.unlockedCheck || b.unlockedAbsence {
 		b.mu.Unlock()
 		runtime.Gosched()
 		b.mu.Lock()
@@ -215,10 +216,11 @@ func (b *broken) holds(g keystore.Group, before map[string]keystore.Record) bool
 }
 
 func (b *broken) apply(g keystore.Group) {
-	if b.unlockedGuard && !b.unlockedCheck {
+	if (b.unlockedGuard || b.unlockedAbsence) && !b.unlockedCheck {
 		// what is written is checked again, what is only named is not
 		for _, w := range g {
-			if w.Op != keystore.Guard && b.records[string(w.Key)].Rev != w.If {
+			held := w.Op != keystore.Guard || b.unlockedAbsence && w.If != 0
+			if held && b.records[string(w.Key)].Rev != w.If {
 				return
 			}
 		}
@@ -271,6 +273,7 @@ func TestCatchesWhatIsBroken(t *testing.T) {
 	}{
 		"unlocked guard":       {faults{unlockedGuard: true}, "guard held until the commit"},
 		"unlocked check":       {faults{unlockedCheck: true}, "racing counter"},
+		"unlocked absence":     {faults{unlockedAbsence: true}, "absence held until the commit"},
 		"guard ignored":        {faults{guardIgnored: true}, "guards"},
 		"lost write":           {faults{lostWrite: true}, "put, replace, delete"},
 		"torn batch":           {faults{tornBatch: true}, "a group is whole"},

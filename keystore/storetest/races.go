@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -165,4 +166,61 @@ func checkGuardRace(ctx context.Context, h *harness) error {
 		}
 	}
 	return nil
+}
+
+// checkAbsenceRace is the same for a guard that names the absence of a record: while a mark
+// is absent, writers add records and name its absence; one actor sets the mark and counts.
+// Until the mark goes again, no record may appear.
+func checkAbsenceRace(ctx context.Context, h *harness) error {
+	const writers, rounds = 4, 25
+	const mark = "mark"
+	count := func() (int, error) {
+		rs, err := h.Scan(ctx, []byte("r"), []byte("s"), 1<<20)
+		return len(rs), err
+	}
+	stop := make(chan struct{})
+	return together(writers+1, func(i int) error {
+		if i == 0 {
+			defer close(stop)
+			for range rounds {
+				rev := randomRev()
+				for {
+					_, err := h.Commit(ctx, []keystore.Group{{put(mark, 0, rev, "")}})
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, keystore.ErrConflict) {
+						return err
+					}
+				}
+				before, err := count()
+				if err != nil {
+					return err
+				}
+				time.Sleep(2 * time.Millisecond) // for those that were under way
+				after, err := count()
+				if err != nil {
+					return err
+				}
+				if after != before {
+					return fmt.Errorf("%d records named the absence of a record that was there: the guard was not held until the commit", after-before)
+				}
+				if err := h.commit(ctx, keystore.Group{del(mark, rev)}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+			g := keystore.Group{guard(mark, 0), put(fmt.Sprintf("r%d-%d", i, n), 0, randomRev(), "")}
+			if _, err := h.Commit(ctx, []keystore.Group{g}); err != nil && !errors.Is(err, keystore.ErrConflict) {
+				return err
+			}
+		}
+	})
 }

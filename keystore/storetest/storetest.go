@@ -84,6 +84,7 @@ var cases = []testCase{
 	{"racing counter", checkRacingCounter},
 	{"racing groups", checkRacingGroups},
 	{"guard held until the commit", checkGuardRace},
+	{"absence held until the commit", checkAbsenceRace},
 }
 
 func (s *Suite) run(ctx context.Context, c testCase) error {
