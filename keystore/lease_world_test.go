@@ -88,8 +88,10 @@ func (c *cluster) process() *process {
 
 func (c *cluster) closed() *process { return &process{c: c} }
 
-func (p *process) open() (*keystore.Store, error) {
-	return keystore.OpenWithClocks(p.c.ctx, p, p.c.roots, nil,
+func (p *process) open() (*keystore.Store, error) { return p.openWith(p.c.roots, nil) }
+
+func (p *process) openWith(roots keystore.RootStore, o *keystore.Options) (*keystore.Store, error) {
+	return keystore.OpenWithClocks(p.c.ctx, p, roots, o,
 		func() time.Duration { return time.Since(began) + time.Duration(p.boot.Load()) },
 		func() time.Time { return time.Now().Round(0).Add(time.Duration(p.wall.Load())) })
 }

@@ -65,15 +65,31 @@ type finality struct {
 }
 
 func (s *Store) finality(ctx context.Context) (finality, error) {
-	c, err := s.rootStore().Load(ctx)
-	if err != nil {
-		return finality{}, err
-	}
-	e, err := s.record(ctx)
+	e, c, err := s.survey(ctx)
 	if err != nil {
 		return finality{}, err
 	}
 	return finality{record: e, destroyed: e.dead(c)}, nil
+}
+
+// survey reads the roots, and then the record that says what they are. A root store that
+// the keystore has left meanwhile says nothing about what lives.
+func (s *Store) survey(ctx context.Context) (e *epochRecord, c RootContents, err error) {
+	for {
+		at := s.roots.Load()
+		c, lost := (*at).Load(ctx)
+		e, err := s.record(ctx)
+		if err == nil {
+			err = s.checkPlaceOf(e)
+		}
+		if lost != nil && !errors.Is(err, ErrMismatch) {
+			err = lost
+		}
+		if err == nil || s.roots.Load() == at {
+			return e, c, err
+		}
+		// This process has moved the root itself.
+	}
 }
 
 // status fills in all that needs no shard key.
@@ -232,11 +248,7 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 	if err := s.check(false); err != nil {
 		return h, err
 	}
-	c, err := s.rootStore().Load(ctx)
-	if err != nil {
-		return h, err
-	}
-	e, err := s.record(ctx)
+	e, c, err := s.survey(ctx)
 	if err != nil {
 		return h, err
 	}

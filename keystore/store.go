@@ -174,15 +174,20 @@ func (s *Store) rootAEAD(ctx context.Context, id RootID) (tink.AEAD, error) {
 		return a, nil
 	}
 	c, err := s.rootStore().Load(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for i := range c.Living {
-		if c.Living[i].ID == id {
+		if err == nil && c.Living[i].ID == id {
 			return s.rememberRoot(&c.Living[i])
 		}
 	}
-	if slices.Contains(c.Destroyed, id) {
+	if e, _, unread := readEpoch(ctx, s.backend); unread == nil {
+		if moved := s.checkPlaceOf(e); moved != nil {
+			return nil, moved
+		}
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case slices.Contains(c.Destroyed, id):
 		return nil, fmt.Errorf("%w: root %s was destroyed; what it wrapped is gone for good", ErrMismatch, id)
 	}
 	return nil, fmt.Errorf("%w: root %s is not in %s", ErrMismatch, id, s.rootStore().Place().URL)
