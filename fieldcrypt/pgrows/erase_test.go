@@ -10,6 +10,7 @@ import (
 
 	"github.com/oubli/oubli/anonymize"
 	"github.com/oubli/oubli/fieldcrypt"
+	"github.com/oubli/oubli/fieldcrypt/pgrows"
 )
 
 // Anonymize extends the blanking of a customer's row, by a column and by a field's name.
@@ -90,6 +91,38 @@ func TestAnErasureOverTwoTables(t *testing.T) {
 			i, err := w.invoices.Get(ctx, kept.No)
 			require.NoError(t, err)
 			require.Equal(t, kept, i)
+		})
+	}
+}
+
+func TestABlankWithABackslashInABytea(t *testing.T) {
+	for name, m := range modes {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, mode(m))
+			ctx := within(t)
+			w.exec("CREATE TABLE slashes (id bigint PRIMARY KEY, a bytea, b bytea)")
+			type slashed struct {
+				ID      int64                      `oubli:",subject=person"`
+				A       string                     `oubli:"a,replace=\\x\\"`
+				B       fieldcrypt.Private[string] `oubli:"b,blank=first:2"`
+				Privacy fieldcrypt.Status
+			}
+			codec, err := fieldcrypt.NewCodec[slashed](w.keys, "slashes", nil)
+			require.NoError(t, err)
+			table, err := pgrows.New[slashed, int64](w.pool, codec, nil)
+			require.NoError(t, err)
+			_, err = table.Create(ctx, slashed{ID: 1, A: `\x`, B: fieldcrypt.NewPrivate(`\q rest`)})
+			require.NoError(t, err)
+			eraser, err := anonymize.New(w.keys, nil)
+			require.NoError(t, err)
+			anonymize.Register(eraser, codec, table)
+			_, err = eraser.Anonymize(ctx, subj(t, "person/1"))
+			require.NoError(t, err)
+			got, err := table.Get(ctx, 1)
+			require.NoError(t, err)
+			require.Equal(t, `\x\`, got.A)
+			left, _ := got.B.Get()
+			require.Equal(t, `\q`, left)
 		})
 	}
 }

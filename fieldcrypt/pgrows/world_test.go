@@ -106,7 +106,7 @@ func sharedDSN(t testing.TB) string { return pgtest.Shared(t).DSN() }
 func newWorldOn(t testing.TB, dsn string, keys *keystore.Store, settings ...func(*pgxpool.Config)) *world {
 	t.Helper()
 	schema := fmt.Sprintf("world%d", worlds.Add(1))
-	dsn += "&search_path=" + schema
+	dsn += "&synchronous_commit=off&search_path=" + schema
 	w := &world{t: t, dsn: dsn, schema: schema, keys: keys, pool: connect(t, dsn, settings...)}
 	w.exec("CREATE SCHEMA "+schema, fmt.Sprintf(`CREATE SCHEMA "%s billing"`, schema), customers, fmt.Sprintf(invoices, schema))
 	var err error
