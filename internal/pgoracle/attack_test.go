@@ -57,7 +57,6 @@ func (w *world) attack(recs []keystore.Record) *attack {
 
 func (w *world) attackWith(left []keystore.Root, recs []keystore.Record) *attack {
 	// Another keystore may stand in the same server: which one is meant is known.
-	recs = append(stored(w.t, w.backend)[:0:0], recs...)
 	own, err := w.backend.Get(w.t.Context(), [][]byte{{0xff, 'e'}})
 	require.NoError(w.t, err)
 	unwrap := func(roots []keystore.Root) *oracle.Attacker {
@@ -116,6 +115,8 @@ func (a *attack) dead() (stand, had int) {
 	return stand, had
 }
 
+const withinReach = "is within reach"
+
 // violations lists what contradicts the promise, once everything that was destroyed must
 // be final. rows are those of the application in any of its copies.
 func (a *attack) violations(rows []*customer) (list []string) {
@@ -132,7 +133,7 @@ func (a *attack) violations(rows []*customer) (list []string) {
 				bad("the attacker never saw the destroyed key %08x of %s", id, p.sub)
 			}
 			if has {
-				bad("the destroyed key %08x of %s is within reach", id, p.sub)
+				bad("the destroyed key %08x of %s %s", id, p.sub, withinReach)
 			}
 		}
 		for id := range p.live {

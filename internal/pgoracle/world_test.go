@@ -77,6 +77,7 @@ func newWorld(t *testing.T, server *pgtest.Server, o *keystore.CreateOptions, st
 	require.NoError(t, keystore.Create(t.Context(), w.backend, w.roots, o))
 	w.enter(server, dsn)
 	w.open()
+	t.Cleanup(func() { _ = w.store.Close() })
 	_, err = w.pool.Exec(t.Context(), "create table customers (id bigint primary key, name text, vat text, taste text)")
 	require.NoError(t, err)
 	return w
@@ -95,7 +96,7 @@ func (w *world) options() *keystore.Options {
 	return &keystore.Options{Clock: func() time.Time { return w.now }}
 }
 
-// open opens the keystore; close ends the use of it, and of the database.
+// open opens the keystore.
 func (w *world) open() {
 	var err error
 	w.store, err = keystore.Open(w.t.Context(), w.backend, w.roots, w.options())
@@ -104,9 +105,9 @@ func (w *world) open() {
 	require.NoError(w.t, err)
 }
 
+// close ends the use of the keystore and of the database.
 func (w *world) close() {
 	require.NoError(w.t, w.store.Close())
-	require.NoError(w.t, w.backend.Close())
 	w.pool.Close()
 }
 
@@ -187,6 +188,14 @@ func (w *world) sync(lose func(purpose string, st keystore.Status) bool, people 
 	}
 }
 
+// deadKeys counts what was destroyed.
+func (w *world) deadKeys() (n int) {
+	for _, p := range w.people {
+		n += len(p.dead)
+	}
+	return n
+}
+
 func subjects(people []*person) (list []keystore.Subject) {
 	for _, p := range people {
 		list = append(list, p.sub)
@@ -226,14 +235,22 @@ func (w *world) withdraw(p *person, purpose string) {
 	w.sync(func(gone string, _ keystore.Status) bool { return err == nil && gone == purpose }, p)
 }
 
-// step does one thing at random.
+// steps does n things at random.
+func (w *world) steps(n int) {
+	for range n {
+		w.step()
+	}
+	w.sync(nil, w.people...)
+}
+
 func (w *world) step() {
-	ctx, one := w.t.Context(), w.some(1)[0]
+	ctx, few := w.t.Context(), w.some(1+w.rng.IntN(20))
+	one := few[0]
 	switch w.rng.IntN(12) {
 	case 0:
-		w.add(1 + w.rng.IntN(5))
+		w.add(len(few))
 	case 1:
-		errs, err := w.store.Rotate(ctx, subjects(w.some(10))...)
+		errs, err := w.store.Rotate(ctx, subjects(few)...)
 		require.NoError(w.t, err)
 		for _, err := range errs {
 			oneOf(w.t, err, refusals...)
@@ -243,7 +260,7 @@ func (w *world) step() {
 	case 4:
 		oneOf(w.t, w.store.Restrict(ctx, one.sub, &keystore.RestrictOptions{Purposes: purposes[1 : 1+w.rng.IntN(3)]}), refusals...)
 	case 5:
-		for _, p := range w.some(20) {
+		for _, p := range few {
 			oneOf(w.t, w.store.Release(ctx, p.sub), refusals...)
 		}
 	case 6:
@@ -257,13 +274,13 @@ func (w *world) step() {
 	case 9:
 		w.erase(nil, one)
 	case 10:
-		w.erase(nil, w.some(1+w.rng.IntN(20))...)
+		w.erase(nil, few...)
 	case 11:
-		for _, p := range w.some(20) {
+		for _, p := range few {
 			oneOf(w.t, w.store.Readmit(ctx, p.sub), refusals...)
 		}
 	}
-	w.sync(nil, w.people...)
+	w.sync(nil, few...)
 }
 
 // read opens rows of the application, as they stood in some copy of it, and checks that
