@@ -76,6 +76,23 @@ func (c client) erasure(id string, states ...string) object {
 	}
 }
 
+// erased reads a customer whose erasure is done: never again what they were, but for the
+// time of a lease perhaps that they are withheld.
+func (c client) erased(path string) object {
+	c.t.Helper()
+	for end := time.Now().Add(10 * lease); ; time.Sleep(lease / 10) {
+		status, text := c.call("GET", path, nil)
+		if status == 451 && time.Now().Before(end) {
+			continue
+		}
+		require.Equal(c.t, 200, status, "%s", text)
+		var row object
+		require.NoError(c.t, json.Unmarshal(text, &row))
+		require.Equal(c.t, "erased", row["privacy"])
+		return row
+	}
+}
+
 // chinook reads a table of the project's extract of Chinook; its licence is beside it.
 func chinook(t *testing.T, name string) []map[string]string {
 	t.Helper()

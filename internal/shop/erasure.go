@@ -79,7 +79,7 @@ type Erasure struct {
 	Customer   int64      `json:"customer"`
 	State      string     `json:"state"`       // none, waiting, pending, erased, final
 	WaitingFor []string   `json:"waiting_for"` // who has not been told yet
-	Kept       []string   `json:"kept"`        // what is left, and for what
+	Kept       []string   `json:"kept"`        // the purposes for which something stays
 	FinalAt    *time.Time `json:"final_at"`    // from when no backup brings it back, at the earliest
 }
 
@@ -97,7 +97,7 @@ func (s *Shop) erasure(ctx context.Context, customer int64) (Erasure, error) {
 	st := all[0]
 	switch {
 	case st.State == keystore.StateErasing:
-		e.State = "pending"
+		e.State, e.Kept = "pending", st.Journal.Keep
 		if waiting := st.Journal.Waiting(); len(waiting) > 0 {
 			e.State, e.WaitingFor = "waiting", waiting
 		}

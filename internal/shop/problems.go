@@ -25,6 +25,8 @@ func badRequest(text string) error { return &problem{http.StatusBadRequest, text
 // errWithheld: there is such a customer, and nobody may read them now.
 var errWithheld = &problem{http.StatusUnavailableForLegalReasons, "withheld: the customer is restricted or being erased"}
 
+var errNone = &problem{http.StatusNotFound, "there is none"}
+
 // answer finds what an error means to a client. An outage comes first: it must never
 // look like somebody who is not there, or was erased.
 func answer(err error) *problem {
@@ -44,8 +46,8 @@ func answer(err error) *problem {
 		return known
 	case is(keystore.ErrUnavailable, keystore.ErrBehind, keystore.ErrMismatch, keystore.ErrClosed), errors.As(err, &connect):
 		return &problem{http.StatusServiceUnavailable, "try again later"}
-	case is(pgx.ErrNoRows): // not keystore.ErrNotFound, which is also a keystore that is not there
-		return &problem{http.StatusNotFound, "there is none"}
+	case is(pgx.ErrNoRows):
+		return errNone
 	case is(keystore.ErrErasing, keystore.ErrRestricted):
 		return errWithheld
 	case is(keystore.ErrErased, keystore.ErrWithdrawn):

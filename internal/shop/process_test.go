@@ -2,9 +2,11 @@ package shop_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -46,6 +48,7 @@ func serve(config string) error {
 	if err != nil {
 		return err
 	}
+	c.Options.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	fmt.Println(l.Addr())
 	return shop.Serve(ctx, l, c)
 }
@@ -54,6 +57,7 @@ func serve(config string) error {
 type process struct {
 	client
 	cmd *exec.Cmd
+	log bytes.Buffer // complete once it has ended
 }
 
 // start starts a process. It is killed when the test has ended, if not before.
@@ -63,12 +67,17 @@ func start(t *testing.T, c shop.Config) *process {
 	require.NoError(t, err)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), configVar+"="+string(config))
-	cmd.Stderr = os.Stderr
+	p := &process{cmd: cmd}
+	cmd.Stderr = &p.log
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	p := &process{cmd: cmd}
-	t.Cleanup(p.kill)
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("a process of the shop:\n%s", p.log.Bytes())
+		}
+	})
 	address, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
 	p.client = client{t: t, url: "http://" + strings.TrimSpace(address)}

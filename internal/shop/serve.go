@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,7 +32,7 @@ func Serve(ctx context.Context, l net.Listener, c Config) (err error) {
 		return err
 	}
 	defer pool.Close()
-	keys, err := openKeystore(ctx, pool, c.Root)
+	keys, err := openKeystore(ctx, pool, c)
 	if err != nil {
 		return err
 	}
@@ -41,33 +42,34 @@ func Serve(ctx context.Context, l net.Listener, c Config) (err error) {
 		return err
 	}
 
+	if err := s.Check(ctx); err != nil {
+		return err
+	}
+
+	// The worker and the server run until one of them fails or ctx ends.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	worker := make(chan error, 1)
-	go func() {
-		if c.NoWorker {
-			worker <- nil
-			return
-		}
-		worker <- s.Work(ctx)
-	}()
-	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	select {
-	case <-ctx.Done():
-		shutdown, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer stop()
-		err = server.Shutdown(shutdown)
-	case err = <-served:
+	var running sync.WaitGroup
+	var worked, served error
+	if !c.NoWorker {
+		running.Go(func() { worked = s.Work(ctx); cancel() })
 	}
-	cancel()
-	return errors.Join(err, <-worker)
+	server := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	running.Go(func() { served = server.Serve(l); cancel() })
+	<-ctx.Done()
+	patience, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer stop()
+	err = server.Shutdown(patience)
+	running.Wait()
+	if errors.Is(served, http.ErrServerClosed) {
+		served = nil
+	}
+	return errors.Join(err, worked, served)
 }
 
 // openKeystore opens the keystore in the shop's own database, with connections of its own.
-func openKeystore(ctx context.Context, pool *pgxpool.Pool, root []string) (*keystore.Store, error) {
-	roots, err := rootfile.New(root, nil)
+func openKeystore(ctx context.Context, pool *pgxpool.Pool, c Config) (*keystore.Store, error) {
+	roots, err := rootfile.New(c.Root, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func openKeystore(ctx context.Context, pool *pgxpool.Pool, root []string) (*keys
 	if err != nil {
 		return nil, err
 	}
-	keys, err := keystore.Open(ctx, backend, roots, nil)
+	keys, err := keystore.Open(ctx, backend, roots, &keystore.Options{Logger: c.Options.Logger})
 	if err != nil {
 		return nil, errors.Join(err, backend.Close())
 	}

@@ -3,6 +3,7 @@ package shop
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -54,6 +55,12 @@ func New(pool *pgxpool.Pool, keys *keystore.Store, o *Options) (*Shop, error) {
 		return nil, err
 	}
 	return s, s.newEraser(o)
+}
+
+// Check looks whether the tables fit: for a start that fails at once and not with the first
+// customer.
+func (s *Shop) Check(ctx context.Context) error {
+	return errors.Join(s.customers.rows.Check(ctx), s.customers.addresses.Check(ctx))
 }
 
 // Work does the erasures that were requested, here or in other processes, until ctx ends.
