@@ -103,7 +103,11 @@ func (b *batch) run(ctx context.Context, pending []keystore.Request) {
 			b.results[s] = failed(s, keystore.StateErasing, fmt.Errorf("anonymize %s: not tried: %w", s, broken))
 			continue
 		}
-		if err := b.prepare(ctx, r); err != nil {
+		err := b.prepare(ctx, r)
+		switch {
+		case !b.wait && errors.Is(err, keystore.ErrConflict) && !fatal(err):
+			b.results[s] = failed(s, keystore.StateErasing, err) // it is left to whoever has it
+		case err != nil:
 			b.results[s] = b.stopped(ctx, s, err)
 			if fatal(err) {
 				broken = err
@@ -123,7 +127,7 @@ func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
 	if err != nil {
 		return err
 	}
-	ready := false
+	ready, claimed := false, false
 	defer func() {
 		if lost := context.Cause(f.ctx); err != nil && lost != nil && ctx.Err() == nil {
 			err = lost // why it was interrupted says more than that it was
@@ -131,13 +135,14 @@ func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
 		if ready {
 			b.flights = append(b.flights, f)
 		} else {
-			f.land(err != nil)
+			f.land(err != nil && claimed)
 		}
 	}()
 	// ErrState: nothing to claim, for it is not being erased. Its status says what it is.
 	if err := f.claim(b.wait); err != nil && !errors.Is(err, keystore.ErrState) && !errors.Is(err, keystore.ErrErased) {
 		return err
 	}
+	claimed = true
 	st, err := b.e.status(f.ctx, s)
 	if err != nil {
 		return err

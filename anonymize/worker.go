@@ -3,6 +3,7 @@ package anonymize
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -65,7 +66,9 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 			return e.o.Interval, err
 		}
 		pending[st.Subject] = true
-		if e.retries.due(st.Subject, time.Now()) {
+		j, now := st.Journal, time.Now()
+		taken := j.Claim != "" && j.Claim != e.o.Worker && now.Before(j.ClaimUntil)
+		if !taken && e.retries.due(st.Subject, now) {
 			due = append(due, keystore.Request{Subject: st.Subject, Keep: st.Journal.Keep})
 		}
 		if full = len(due) == roundSize; full {
@@ -76,6 +79,10 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		e.retries.prune(func(s keystore.Subject) bool { return pending[s] })
 	}
 	slices.SortFunc(due, func(x, y keystore.Request) int { return bySubject(x.Subject, y.Subject) })
+	if len(due) > 1 { // elsewhere than the other workers, so as not to find all taken
+		from := rand.IntN(len(due))
+		due = slices.Concat(due[from:], due[:from])
+	}
 	b := &batch{e: e, limit: roundTime, results: map[keystore.Subject]Result{}}
 	b.run(ctx, due)
 	for _, q := range due {
