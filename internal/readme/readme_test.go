@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/internal/pgtest"
 )
 
 // block returns the first fenced block of a language behind a heading or sentence.
@@ -35,7 +37,10 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-func TestFiveMinutes(t *testing.T) {
+// follow builds the program behind a heading, runs the commands that stand there, and then
+// the program, which must print what the README says. It returns where it did so.
+func follow(t *testing.T, heading, prints string) (work string) {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	raw, err := os.ReadFile(filepath.Join(root, "README.md"))
@@ -46,16 +51,30 @@ func TestFiveMinutes(t *testing.T) {
 	program, err := os.MkdirTemp(".", "program-")
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(program) })
-	require.NoError(t, os.WriteFile(filepath.Join(program, "main.go"), []byte(block(t, text, "## Five minutes", "go")), 0o600))
-	work := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(program, "main.go"), []byte(block(t, text, heading, "go")), 0o600))
+	work = t.TempDir()
 	run(t, ".", "go", "build", "-o", filepath.Join(work, "app"), "./"+program)
 	run(t, root, "go", "build", "-o", filepath.Join(work, "oubli"), "./cmd/oubli")
 
-	for line := range strings.Lines(block(t, text, "## Five minutes", "sh")) {
-		words := strings.Fields(line)
+	for line := range strings.Lines(block(t, text, heading, "sh")) {
+		words := strings.Fields(os.Expand(strings.ReplaceAll(line, `"`, ""), os.Getenv))
 		require.Equal(t, "oubli", words[0])
 		run(t, work, filepath.Join(work, "oubli"), words[1:]...)
 	}
-	require.Equal(t, block(t, text, "It prints:", ""), run(t, work, filepath.Join(work, "app")))
+	require.Equal(t, block(t, text, prints, ""), run(t, work, filepath.Join(work, "app")))
+	return work
+}
+
+func TestFiveMinutes(t *testing.T) {
+	work := follow(t, "## Five minutes", "It prints:")
 	run(t, work, filepath.Join(work, "oubli"), "verify")
 }
+
+func TestPostgreSQL(t *testing.T) {
+	dsn := pgtest.Shared(t).Database(t)
+	t.Setenv("DATABASE_URL", dsn)
+	work := follow(t, "## PostgreSQL, and many processes", "It prints\n")
+	run(t, work, filepath.Join(work, "oubli"), "verify", "--keystore", dsn)
+}
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
