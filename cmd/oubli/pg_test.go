@@ -44,23 +44,9 @@ func TestPostgreSQLScripts(t *testing.T) {
 // and says so. The same command again waits anew.
 func TestInterruptedWaitForLeases(t *testing.T) {
 	const lease = 4 * time.Second
-	dsn := pgtest.Shared(t).Database(t)
-	dir := t.TempDir()
-	command := func(args ...string) *exec.Cmd {
-		c := exec.Command("oubli", args...)
-		c.Dir, c.Env = dir, append(os.Environ(), "OUBLI_KEYSTORE="+dsn)
-		return c
-	}
-	run := func(args ...string) string {
-		out, err := command(args...).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		return string(out)
-	}
-	run("init", "--shards", "32", "--lease", lease.String())
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "oubli.yaml"),
-		[]byte("tables: {people: {subject: customer=id, personal: [name]}}"), 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "people.csv"), []byte("id,name\n1,Anna\n2,Bob\n"), 0o600))
-	run("seal", "people", "people.csv", "-o", "sealed.csv")
+	p := newPgPeople(t)
+	p.run("oubli", "init", "--shards", "32", "--lease", lease.String())
+	p.run("oubli", "seal", "people", "people.csv", "-o", "sealed.csv")
 
 	for _, story := range []struct {
 		args  []string
@@ -69,13 +55,13 @@ func TestInterruptedWaitForLeases(t *testing.T) {
 		{[]string{"anonymize", "customer/1", "--yes"}, "erased"},
 		{[]string{"restrict", "customer/2"}, "restricted"},
 	} {
-		c := command(story.args...)
+		c := p.command("oubli", story.args...)
 		var out, words bytes.Buffer
 		c.Stdout, c.Stderr = &out, &words
 		began := time.Now()
 		require.NoError(t, c.Start())
 		subject := story.args[1]
-		for !strings.HasPrefix(run("status", subject), subject+": "+story.state) {
+		for !strings.HasPrefix(p.run("oubli", "status", subject), subject+": "+story.state) {
 			require.Less(t, time.Since(began), lease, "it is too slow to be interrupted")
 		}
 		require.NoError(t, c.Process.Signal(os.Interrupt))
@@ -88,10 +74,10 @@ func TestInterruptedWaitForLeases(t *testing.T) {
 			"oubli: hint: the same command again does the rest\n", words.String())
 
 		began = time.Now()
-		run(story.args...)
+		p.run("oubli", story.args...)
 		require.GreaterOrEqual(t, time.Since(began), lease, "other processes may still serve %s", subject)
 	}
-	run("verify")
+	p.run("oubli", "verify")
 }
 
 // Waiting is shown on a terminal, and nowhere else. It leaves nothing behind.
