@@ -94,12 +94,12 @@ func (s *Store) commitJoined(ctx context.Context, groups []keystore.Group) (done
 // transact runs a transaction. again is true where nothing was applied.
 func (s *Store) transact(ctx context.Context, c *pgconn.PgConn, t []step) (again bool, err error) {
 	complete, err := s.run(ctx, c, t, nil)
-	if err == nil {
+	if err == nil || errors.Is(err, keystore.ErrConflict) {
 		if w := sessionOf(c).warning; w != "" {
 			// As when the wait for a synchronous standby was canceled.
 			return false, fmt.Errorf("%w: the server commits with a warning: %s", keystore.ErrUnavailable, w)
 		}
-		return false, nil
+		return false, err
 	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -175,6 +175,9 @@ func (n *change) apply(w *keystore.Write) {
 	}
 }
 
+func (n *change) isGuard() bool { return n.first != 0 && !n.wrote }
+func (n *change) isNew() bool   { return n.first == 0 && n.now != 0 }
+
 // steps writes list, in key order, as statements: first those that lock and check. Guards
 // are locked before what is written, each in key order. Whoever writes a record that
 // others guard writes it before the records that they write next to that guard, since
@@ -183,12 +186,18 @@ func (n *change) apply(w *keystore.Write) {
 //
 // A record that must stay absent until the commit is kept so by a place-holder.
 func steps(list []change) []step {
+	if len(list) == 2 && list[0].isGuard() && list[1].isNew() {
+		g, n := &list[0], &list[1]
+		return []step{{&createStatement, [][]byte{
+			int16Value(pageOf(g.key)), restOf(g.key), int64Value(int64(g.first)),
+			int16Value(pageOf(n.key)), restOf(n.key), int64Value(int64(n.now)), append([]byte{}, n.value...)}, 1}}
+	}
 	var guards, absent, replaced, updates, inserts, deletes rows
 	var holders, held rows
 	for i := range list {
 		n := &list[i]
 		switch {
-		case n.first != 0 && !n.wrote:
+		case n.isGuard():
 			guards.addKey(n.key)
 			guards.addRev(n.first)
 			continue
@@ -210,7 +219,7 @@ func steps(list []change) []step {
 			inserts.addPut(n.key, n.now, n.value)
 		}
 	}
-	t := []step{{&beginStatement, append(guards.named(), absent.keyed()...)}}
+	t := []step{{&beginStatement, append(guards.named(), absent.keyed()...), 0}}
 	for _, next := range []struct {
 		statement *statement
 		rows      *rows
@@ -224,7 +233,7 @@ func steps(list []change) []step {
 		{&deleteStatement, &held, (*rows).keyed},
 	} {
 		if next.rows.n > 0 {
-			t = append(t, step{next.statement, next.args(next.rows)})
+			t = append(t, step{next.statement, next.args(next.rows), 0})
 		}
 	}
 	return t

@@ -26,7 +26,7 @@ func (s *Store) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, erro
 		asked.addRev(keystore.Rev(i))
 		size += len(key)
 	}
-	steps := []step{{&getStatement, asked.named()}}
+	steps := []step{{&getStatement, asked.named(), 0}}
 	out := make([]keystore.Record, len(keys))
 	answers := 0
 	begin := func() { answers = 0 }
@@ -69,7 +69,7 @@ func (s *Store) Scan(ctx context.Context, from, to []byte, limit int) ([]keystor
 		return nil, nil
 	}
 	steps := []step{{&scanStatement, [][]byte{
-		int16Value(pageOf(from)), restOf(from), int16Value(pageOf(to)), restOf(to), int64Value(int64(limit))}}}
+		int16Value(pageOf(from)), restOf(from), int16Value(pageOf(to)), restOf(to), int64Value(int64(limit))}, 0}}
 	var out []keystore.Record
 	begin := func() { out = nil }
 	err := s.read(ctx, steps, 5, begin, func(v [][]byte) error {

@@ -52,8 +52,7 @@ order by r.page, r.key`,
 	// where there must be none. It fails, by a cast of the reason to a number, rather than
 	// to let the commit go on.
 	beginStatement = statement{"oubli_begin", `
-select set_config('synchronous_commit',
-		case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, true),
+select {durable},
 	cast(case
 		when current_setting('fsync') <> 'on' then '` + reasonFsync + `'
 		when (select count(*) from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev) k
@@ -65,6 +64,18 @@ select set_config('synchronous_commit',
 			then '` + reasonConflict + `'
 		else '0' end as integer)`,
 		append(namedTypes[:3:3], rowTypes...)}
+
+	// createStatement is a whole commit: that of one new record beside one guard, which is
+	// what a new subject costs. It inserts one row, or none where a revision does not hold.
+	createStatement = statement{"oubli_create", `
+with guard as materialized (
+	select 1 from {schema}.records r where r.page = $1 and r.key = $2 and r.rev = $3 {for share})
+insert into {schema}.records (page, key, rev, value)
+select $4, $5, $6, $7 from guard
+where {durable} is not null
+	and cast(case when current_setting('fsync') = 'on' then '0' else '` + reasonFsync + `' end as integer) = 0
+on conflict do nothing`,
+		[]uint32{pgtype.Int2OID, pgtype.ByteaOID, pgtype.Int8OID, pgtype.Int2OID, pgtype.ByteaOID, pgtype.Int8OID, pgtype.ByteaOID}}
 
 	// lockStatement locks and checks what will be replaced or deleted.
 	lockStatement = statement{"oubli_lock", `
@@ -95,6 +106,10 @@ where r.page = k.page and r.key = k.key`,
 		rowTypes}
 )
 
+// durable sets how the transaction that it stands in commits.
+const durable = `set_config('synchronous_commit',
+	case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, true)`
+
 // What a commit's first statements fail with, as a part of the server's message.
 const (
 	reasonConflict = "oubli: a revision no longer holds"
@@ -104,7 +119,8 @@ const (
 // step is a statement with its arguments.
 type step struct {
 	*statement
-	args [][]byte
+	args   [][]byte
+	writes int64 // how many rows it must write, or it has met a conflict; 0: it says so itself
 }
 
 // session is what is known of a connection.
@@ -150,7 +166,11 @@ func (s *Store) run(ctx context.Context, c *pgconn.PgConn, steps []step, row fun
 				rowErr = row(r.Values())
 			}
 		}
-		if _, err := r.Close(); err == nil {
+		tag, err := r.Close()
+		if err == nil && steps[complete].writes > tag.RowsAffected() {
+			rowErr = fmt.Errorf("a record has changed: %w", keystore.ErrConflict)
+		}
+		if err == nil {
 			complete++
 		}
 	}
@@ -164,9 +184,9 @@ func (s *Store) run(ctx context.Context, c *pgconn.PgConn, steps []step, row fun
 
 // texts returns the SQL of all statements, by name.
 func texts(schema, guardLock string) map[string]string {
-	r := strings.NewReplacer("{schema}", quote(schema), "{for share}", guardLock)
+	r := strings.NewReplacer("{schema}", quote(schema), "{for share}", guardLock, "{durable}", durable)
 	texts := make(map[string]string)
-	for _, st := range []*statement{&getStatement, &scanStatement, &beginStatement, &lockStatement, &updateStatement, &insertStatement, &deleteStatement} {
+	for _, st := range []*statement{&getStatement, &scanStatement, &beginStatement, &createStatement, &lockStatement, &updateStatement, &insertStatement, &deleteStatement} {
 		texts[st.name] = r.Replace(st.sql)
 	}
 	return texts
