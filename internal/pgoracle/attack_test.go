@@ -50,9 +50,19 @@ type attack struct {
 
 // attack unwraps all it can of the records, with the roots that are left.
 func (w *world) attack(recs []keystore.Record) *attack {
-	left, err := w.roots.left(w.t.Context())
+	return w.attackWith(w.left(), recs)
+}
+
+// left returns the roots that an attacker finds: those that live, at least.
+func (w *world) left() []keystore.Root {
+	left, err := w.roots.left()
 	require.NoError(w.t, err)
-	return w.attackWith(left, recs)
+	c, err := w.roots.Load(w.t.Context())
+	require.NoError(w.t, err)
+	for _, r := range c.Living {
+		require.True(w.t, slices.ContainsFunc(left, func(l keystore.Root) bool { return l.ID == r.ID }))
+	}
+	return left
 }
 
 func (w *world) attackWith(left []keystore.Root, recs []keystore.Record) *attack {

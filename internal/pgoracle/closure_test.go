@@ -144,12 +144,6 @@ func (w *world) poolOf(server *pgtest.Server) *pgxpool.Pool {
 	return pool
 }
 
-func (w *world) left() []keystore.Root {
-	left, err := w.roots.left(w.t.Context())
-	require.NoError(w.t, err)
-	return left
-}
-
 // lives returns the ids of everybody's keys.
 func (w *world) lives() map[*person][]uint32 {
 	m := map[*person][]uint32{}

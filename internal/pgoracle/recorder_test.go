@@ -1,7 +1,11 @@
 package pgoracle_test
 
 import (
+	"bytes"
 	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -62,6 +66,7 @@ func (r *recorder) all() []keystore.Record {
 // learner is a root store that tells the test of every root there ever was.
 type learner struct {
 	inner  keystore.RootStore
+	dir    string
 	hoards bool // a planted fault: what is destroyed is kept
 
 	mu      sync.Mutex
@@ -82,12 +87,26 @@ func (l *learner) known() []keystore.Root {
 	return slices.Clone(l.ever)
 }
 
-// left returns the roots that an attacker finds.
-func (l *learner) left(ctx context.Context) ([]keystore.Root, error) {
-	c, err := l.inner.Load(ctx)
+// left returns the roots that an attacker finds: those whose bytes stand in any file of
+// the root store's directory, and what was hoarded.
+func (l *learner) left() (left []keystore.Root, err error) {
+	var files []byte
+	err = filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files = append(files, b...)
+		return err
+	})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append(c.Living, l.hoarded...), err
+	for _, r := range l.ever {
+		if bytes.Contains(files, r.Key[:]) {
+			left = append(left, r)
+		}
+	}
+	return append(left, l.hoarded...), err
 }
 
 func (l *learner) Create(ctx context.Context, c keystore.RootContents) error {

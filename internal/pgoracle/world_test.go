@@ -68,7 +68,7 @@ func newWorld(t *testing.T, server *pgtest.Server, o *keystore.CreateOptions, st
 	dir := t.TempDir()
 	roots, err := rootfile.New([]string{filepath.Join(dir, "root"), filepath.Join(dir, "mirror")}, nil)
 	require.NoError(t, err)
-	w.roots = &learner{inner: roots}
+	w.roots = &learner{inner: roots, dir: dir}
 
 	dsn := server.Database(t)
 	b, err := pgstore.Create(t.Context(), dsn, &pgstore.Options{Standbys: standbys})
