@@ -11,10 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,19 +153,13 @@ type crew struct {
 	dir   string
 	begin time.Duration
 	base  config // what all are told
-	kills atomic.Int64
-
-	mu    sync.Mutex
 	procs []*process
-	over  bool
+	kills int
 }
 
-// hire starts a worker. One that may kill itself is started again whenever it did, by
-// keepAlive.
+// hire starts a worker. One that may kill itself is started again by keepAlive.
 func (c *crew) hire(t testing.TB, name string, change func(*config)) *process {
 	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	one := c.base
 	one.Name, one.Index, one.Begin = name, int64(len(c.procs)+1), c.begin
 	one.Journal = filepath.Join(c.dir, name)
@@ -179,40 +171,54 @@ func (c *crew) hire(t testing.TB, name string, change func(*config)) *process {
 	return p
 }
 
-// keepAlive starts a worker again each time it ended of a SIGKILL, until the run is over.
-// It runs in the test's own goroutine, from time to time.
+// keepAlive starts workers again that killed themselves. It is called from time to time.
 func (c *crew) keepAlive(t testing.TB) {
 	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for i, p := range c.procs {
 		select {
 		case <-p.exited:
+			require.Positive(t, p.Chance, "%s ended: %v\n%s", p.Name, p.err, p.said())
+			require.ErrorContains(t, p.err, "killed", "%s:\n%s", p.Name, p.said())
+			c.kills++
+			c.procs[i] = start(t, p.config)
 		default:
-			continue
 		}
-		require.Positive(t, p.Chance, "%s ended: %v\n%s", p.Name, p.err, p.said())
-		require.ErrorContains(t, p.err, "killed", "%s:\n%s", p.Name, p.said())
-		c.kills.Add(1)
-		again := p.config
-		if c.over {
-			again.Chance = 0
-		}
-		c.procs[i] = start(t, again)
 	}
 }
 
-// all are the workers, as they are now.
-func (c *crew) all() []*process {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.procs)
-}
-
-// entries calls f with every entry of every journal.
-func (c *crew) entries(t testing.TB, f func(entry)) {
+// endAll ends all workers' loops, judges, has each of them ask for keys for everybody who
+// was erased, ends them, and judges again.
+func (c *crew) endAll(t testing.TB) (v *verdict, sweeps map[string]string) {
 	t.Helper()
-	for _, p := range c.all() {
-		require.NoError(t, readJournal(p.Journal, p.Name, f))
+	for i, p := range c.procs {
+		if p.Chance > 0 { // once more, and from now on it lives
+			p.signal(unix.SIGKILL)
+			<-p.exited
+			p.Chance = 0
+			c.procs[i] = start(t, p.config)
+		}
 	}
+	for _, p := range c.procs {
+		p.end(t)
+	}
+	var erased []int64
+	for id := range c.judge(t).gone {
+		erased = append(erased, id)
+	}
+	sweeps = map[string]string{}
+	for _, p := range c.procs {
+		sweeps[p.Name] = p.ask(2*time.Minute, "sweep", erased...)
+		p.quit(t)
+	}
+	return c.judge(t), sweeps
+}
+
+// judge judges what the journals say so far.
+func (c *crew) judge(t testing.TB) *verdict {
+	t.Helper()
+	return judge(func(f func(entry)) {
+		for _, p := range c.procs {
+			require.NoError(t, readJournal(p.Journal, p.Name, f))
+		}
+	})
 }

@@ -13,7 +13,7 @@
 //   - Nothing reads as erased that nobody asked to erase; an outage reads as an outage.
 //   - At rest the keystore verifies, one root lives, and every erasure is final.
 //
-// The processes run for 12 seconds, or for as long as -minutes says:
+// The processes run for a quarter of a minute, or for as long as -minutes says:
 //
 //	go test ./internal/pgchaos -run Processes -timeout 30m -args -minutes 10
 package pgchaos

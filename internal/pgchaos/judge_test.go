@@ -96,6 +96,22 @@ func (v *verdict) fault(e entry) string {
 	return ""
 }
 
+// lacking is what must still happen for the run to tell anything.
+func (v *verdict) lacking() (list []string) {
+	if v.cutOff < 2 {
+		list = append(list, fmt.Sprintf("%d advances cut off by a kill, of 2", v.cutOff))
+	}
+	if len(v.gone) < 20 {
+		list = append(list, fmt.Sprintf("%d subjects erased, of 20", len(v.gone)))
+	}
+	for _, w := range []what{opened, sealed, dark, refused, away, stale, rotated, wrote} {
+		if v.count[w] < 5 {
+			list = append(list, fmt.Sprintf("%d %s, of 5", v.count[w], w))
+		}
+	}
+	return list
+}
+
 // judgeRow says what is wrong with a row that is there, and that reads as text and tax.
 // Nobody asked to erase its subject.
 func (v *verdict) judgeRow(n note) string {

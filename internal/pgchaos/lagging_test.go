@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -20,6 +19,7 @@ import (
 // The standby that takes over lacks an erasure. No process serves anybody from it, and none
 // opens it, until the erasure is made again.
 func TestAStandbyThatLaggedServesNobody(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		grace    time.Duration
 		standbys []string // that a superseded root outlives
@@ -28,6 +28,7 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 		"the root outlives a grace":           {time.Hour, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := setting(t, false, &keystore.CreateOptions{Shards: 64, Lease: lease, Grace: c.grace})
 			crew := &crew{dir: t.TempDir(), begin: now(),
 				base: config{DSN: s.dsn, Roots: s.roots, Idle: true, Standbys: c.standbys}}
@@ -39,7 +40,7 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 			for _, id := range everybody {
 				require.Equal(t, "wrote", eraser.ask(callTime, "write", id))
 			}
-			for _, p := range crew.all() {
+			for _, p := range crew.procs {
 				require.Equal(t, "plain 5", p.ask(callTime, "open", everybody...))
 			}
 
@@ -54,7 +55,7 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 			asleep.signal(unix.SIGCONT)
 
 			behind := keystore.ErrBehind.Error()
-			for _, p := range crew.all() {
+			for _, p := range crew.procs {
 				for _, id := range everybody {
 					require.Contains(t, p.ask(2*callTime, "open", id), behind, p.Name)
 				}
@@ -78,13 +79,13 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 			require.Equal(t, "refused", fresh.ask(callTime, "sweep", victim))
 			require.Equal(t, "plain 4", fresh.ask(callTime, "open", everybody[1:]...))
 			require.Equal(t, "wrote", fresh.ask(callTime, "write", 2))
-			for _, p := range crew.all() {
+			for _, p := range crew.procs {
 				if p == fresh {
 					continue
 				}
 				require.False(t, strings.HasPrefix(p.ask(2*callTime, "open", victim), "plain"), p.Name)
 			}
-			for _, p := range crew.all() {
+			for _, p := range crew.procs {
 				p.quit(t)
 			}
 		})
@@ -94,6 +95,7 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 // A standby that the options name has not replayed an erasure: its root lives on, and the
 // erasure is not final, until it has.
 func TestARootOutlivesAStandbyThatLags(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := setting(t, false, &keystore.CreateOptions{Shards: 64, Lease: lease})
 	keys, pool, err := connect(ctx, config{DSN: s.dsn, Roots: s.roots, Standbys: []string{"second"}}, discard(t))
@@ -140,13 +142,4 @@ func TestARootOutlivesAStandbyThatLags(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, left)
 	}
-}
-
-func count(t *testing.T, dsn, sql string) (n int) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), dsn)
-	require.NoError(t, err)
-	defer conn.Close(t.Context())
-	require.NoError(t, conn.QueryRow(t.Context(), sql).Scan(&n))
-	return n
 }

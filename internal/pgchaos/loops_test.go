@@ -180,7 +180,7 @@ func (w *worker) check(h *held) (fresh bool) {
 // write writes a row for a subject, or another version of one of its own rows.
 func (w *worker) write(ctx context.Context) {
 	id := w.some(1)[0]
-	if rand.IntN(30) == 0 {
+	if rand.IntN(8) == 0 {
 		w.rotate(ctx, id)
 	}
 	var n note

@@ -15,8 +15,6 @@ import (
 	"github.com/oubli/oubli/keystore/rootfile"
 )
 
-func mkdir(path string) error { return os.Mkdir(path, 0o700) }
-
 // sacrifice is a subject that nobody else uses.
 const sacrifice = 999_999
 
