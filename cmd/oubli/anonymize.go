@@ -36,6 +36,10 @@ plaintext first. This tool has none: it leaves such an erasure pending, names wh
 missing in waiting_for, and exits 1. The application goes on with it. The same call
 again resumes.
 
+Where processes share the keystore it returns when none of them can still serve these
+people from its memory, which takes the lease that "oubli status" shows. An interrupt
+during that wait takes nothing back.
+
 Each result has subject, state, final_at (the earliest time from which no copy of the
 keystore opens what was destroyed), kept, waiting_for and error.`,
 		Args: between(0, -1, "SUBJECTs"),

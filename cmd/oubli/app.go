@@ -53,9 +53,9 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	})
 	a.root = root
 	f := root.PersistentFlags()
-	a.setting(&a.keystoreURL, "keystore", "OUBLI_KEYSTORE", "bolt:oubli.keys", "the keystore, bolt:PATH or postgres://USER@HOST/DATABASE")
+	a.setting(&a.keystoreURL, "keystore", "OUBLI_KEYSTORE", "bolt:oubli.keys", "the keystore, bolt:PATH or postgres://USER@HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass")
 	a.setting(&a.schema, "keystore-schema", "OUBLI_KEYSTORE_SCHEMA", "oubli", "the PostgreSQL schema of the keystore's tables")
-	f.StringSliceVar(&a.standbys, "keystore-standby", namesFromEnv("OUBLI_KEYSTORE_STANDBY"), "a PostgreSQL standby, by its application_name, that must have replayed an epoch before older roots die; repeat it, or write a list (or OUBLI_KEYSTORE_STANDBY)")
+	f.StringSliceVar(&a.standbys, "keystore-standby", namesFromEnv("OUBLI_KEYSTORE_STANDBY"), "a PostgreSQL standby, by its application_name, that must have replayed an epoch before older roots die, the same for all who write; repeat it, or write a list (or OUBLI_KEYSTORE_STANDBY)")
 	f.Lookup("keystore-standby").DefValue = "[]"
 	a.setting(&a.rootURL, "root", "OUBLI_ROOT", "file:oubli.root", "the root keys, file:PATH[,file:PATH]")
 	a.setting(&a.host, "host", "OUBLI_HOST", "", "the name of this host, where the machine's own will not do, as in containers")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -35,7 +34,7 @@ func (a *app) interrupted(ctx context.Context, keys *keystore.Store, subjects []
 	defer cancel()
 	list, err := keys.Status(ctx, subjects...)
 	if err != nil {
-		return withHint(errors.New("interrupted; what was changed by then stands, and cannot be read now"), "oubli status tells how far it came")
+		return withHint(fmt.Errorf("interrupted; what was changed by then stands, and cannot be read now: %w", err), "oubli status tells how far it came")
 	}
 	count := map[keystore.State]int{}
 	for i := range list {
