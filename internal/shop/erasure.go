@@ -80,7 +80,7 @@ type Erasure struct {
 	State      string     `json:"state"`       // none, waiting, pending, erased, final
 	WaitingFor []string   `json:"waiting_for"` // who has not been told yet
 	Kept       []string   `json:"kept"`        // the purposes for which something stays
-	FinalAt    *time.Time `json:"final_at"`    // from when no backup brings it back, at the earliest
+	FinalAt    *time.Time `json:"final_at"`    // when no backup brings it back any more, at the earliest; null if it is so already, or not known
 }
 
 // erasure reads how far the erasure of a customer has come.

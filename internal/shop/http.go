@@ -125,7 +125,8 @@ func (s *Shop) deleteCustomer(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	err = s.requestErasure(r.Context(), id, r.URL.Query().Get("keep") != "nothing")
+	keepNothing := r.URL.Query().Get("keep") == "nothing" // the tax office's time is up
+	err = s.requestErasure(r.Context(), id, !keepNothing)
 	if errors.Is(err, keystore.ErrUnknownSubject) {
 		err = errNone // nothing was ever stored about such a customer
 	}
@@ -133,6 +134,9 @@ func (s *Shop) deleteCustomer(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	e, err := s.erasure(r.Context(), id)
+	if err == nil && keepNothing && len(e.Kept) > 0 {
+		return 0, nil, &problem{http.StatusConflict, "an erasure that keeps something is under way: ask again when it is done"}
+	}
 	return http.StatusAccepted, e, err
 }
 

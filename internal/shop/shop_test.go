@@ -1,6 +1,7 @@
 package shop_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,27 +144,65 @@ type chinookShop struct {
 	turnover  map[string]float64
 }
 
-// load sends Chinook's customers and invoices to the shop, to several processes at once.
+// load sends Chinook's customers to the shop and then its invoices, several at a time, to
+// several processes.
 func load(t *testing.T, clients ...client) chinookShop {
 	t.Helper()
-	var s chinookShop
-	s.invoices, s.turnover = map[string][]object{}, map[string]float64{}
+	s := chinookShop{invoices: map[string][]object{}, turnover: map[string]float64{}}
 	ids := map[string]float64{}
-	for n, row := range chinook(t, "customers.csv") {
-		c := want[object](clients[n%len(clients)], 201, "POST", "/customers", customerOf(row))
-		s.customers = append(s.customers, c)
-		ids[row["customer_id"]] = c["id"].(float64)
+	rows := chinook(t, "customers.csv")
+	s.customers = post(t, clients, "/customers", len(rows), func(n int) object { return customerOf(rows[n]) })
+	for n, c := range s.customers {
+		ids[rows[n]["customer_id"]] = c["id"].(float64)
 	}
-	for n, row := range chinook(t, "invoices.csv") {
-		i := invoiceOf(t, row, ids[row["customer_id"]])
-		stored := want[object](clients[n%len(clients)], 201, "POST", "/invoices", i)
-		stored["privacy"] = "open" // when it is read
-		key := id(object{"id": i["customer_id"]})
-		s.invoices[key] = append(s.invoices[key], stored)
-		s.turnover[row["billing_country"]] += i["cents"].(float64)
+	rows = chinook(t, "invoices.csv")
+	stored := post(t, clients, "/invoices", len(rows), func(n int) object { return invoiceOf(rows[n], ids[rows[n]["customer_id"]]) })
+	for n, i := range stored {
+		i["privacy"] = "open" // when it is read
+		customer := fmt.Sprint(i["customer_id"])
+		s.invoices[customer] = append(s.invoices[customer], i)
+		s.turnover[rows[n]["billing_country"]] += i["cents"].(float64)
+	}
+	for _, is := range s.invoices {
+		slices.SortFunc(is, func(x, y object) int { return cmp.Compare(x["id"].(float64), y["id"].(float64)) })
 	}
 	require.Len(t, s.customers, 59)
+	require.Len(t, stored, 412)
 	return s
+}
+
+// post sends n rows, four at a time, and returns them as they are stored.
+func post(t *testing.T, clients []client, path string, n int, row func(int) object) []object {
+	t.Helper()
+	stored := make([]object, n)
+	var next atomic.Int64
+	failed := make(chan error, 4)
+	for range cap(failed) {
+		go func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					failed <- nil
+					return
+				}
+				status, text, _, err := clients[i%len(clients)].try("POST", path, row(i))
+				if err == nil && status != http.StatusCreated {
+					err = fmt.Errorf("POST %s: %d %s", path, status, text)
+				}
+				if err == nil {
+					err = json.Unmarshal(text, &stored[i])
+				}
+				if err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+	}
+	for range cap(failed) {
+		require.NoError(t, <-failed)
+	}
+	return stored
 }
 
 func id(row object) string { return fmt.Sprint(int64(row["id"].(float64))) }
@@ -205,11 +245,14 @@ func TestShop(t *testing.T) {
 		return http.StatusNoContent
 	})
 	require.Equal(t, leonie, b.get(path), "her keys are in the memory of both")
-	code, text, header := a.callWithHeader("DELETE", path, nil)
+	code, text, header, err := a.try("DELETE", path, nil)
+	require.NoError(t, err)
 	require.Equal(t, 202, code, "%s", text)
 	require.Equal(t, "/erasures/"+id(leonie), header.Get("Location"))
 	require.Equal(t, 451, status(a.client, "GET", path), "here it is withheld at once")
 	require.Equal(t, 451, status(a.client, "PUT", path, leonie))
+	require.Equal(t, 202, status(a.client, "DELETE", path), "asking twice is asking once")
+	require.Equal(t, 409, status(a.client, "DELETE", path+"?keep=nothing"))
 
 	// The process dies in the middle of telling it, and is started again.
 	select {

@@ -19,7 +19,6 @@ func aCustomer(t *testing.T, n int) object { return customerOf(chinook(t, "custo
 // A customer is stored with all addresses or not at all. The key that was made for one who
 // then was not stored holds nothing, and nobody else gets it: the id is not used again.
 func TestRollback(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t)
 	pool := w.pool(w.dsn, 0)
 	backend, err := pgstore.OpenPool(t.Context(), pool, nil)
@@ -52,7 +51,6 @@ func TestRollback(t *testing.T) {
 // The application may run on a single connection: the keystore has its own, so that a
 // transaction which holds that one never waits for a key that needs it.
 func TestOneConnection(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t)
 	pool := w.pool(w.dsn, 1)
 	backend, err := pgstore.OpenPool(t.Context(), pool, nil)
@@ -70,7 +68,7 @@ func TestOneConnection(t *testing.T) {
 				c := client{t: t, url: c.url}
 				me := want[object](c, 201, "POST", "/customers", aCustomer(t, n))
 				path := "/customers/" + id(me)
-				invoice := invoiceOf(t, chinook(t, "invoices.csv")[n], me["id"].(float64))
+				invoice := invoiceOf(chinook(t, "invoices.csv")[n], me["id"].(float64))
 				want[object](c, 201, "POST", "/invoices", invoice)
 				me["birth_date"] = fmt.Sprintf("199%d-05-17", n)
 				require.Equal(t, me["birth_date"], want[object](c, 200, "PUT", path, me)["birth_date"])
@@ -118,7 +116,7 @@ func TestKeystoreAway(t *testing.T) {
 			{"DELETE", path, nil},
 			{"POST", "/customers", aCustomer(t, 2)},
 			{"GET", "/erasures/" + id(me), nil},
-			{"POST", "/invoices", invoiceOf(t, chinook(t, "invoices.csv")[0], me["id"].(float64))},
+			{"POST", "/invoices", invoiceOf(chinook(t, "invoices.csv")[0], me["id"].(float64))},
 		} {
 			t.Run(r.method+" "+r.path, func(t *testing.T) {
 				t.Parallel()
