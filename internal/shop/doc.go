@@ -14,5 +14,5 @@
 // 202 and names where to ask for its progress. A worker does it, in this process or in
 // another, now or after a restart. The billing addresses on invoices stay for the tax office
 // under a key of their own, and only for those who come for that purpose. The rows stay for
-// the turnover by country.
+// the turnover by country. There is no login: who may call what is every application's own.
 package shop

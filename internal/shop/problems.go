@@ -46,7 +46,7 @@ func answer(err error) *problem {
 		return known
 	case is(keystore.ErrUnavailable, keystore.ErrBehind, keystore.ErrMismatch, keystore.ErrClosed), errors.As(err, &connect):
 		return &problem{http.StatusServiceUnavailable, "try again later"}
-	case is(pgx.ErrNoRows):
+	case is(pgx.ErrNoRows): // and not keystore.ErrNotFound, which also says that a keystore is not there
 		return errNone
 	case is(keystore.ErrErasing, keystore.ErrRestricted):
 		return errWithheld

@@ -41,7 +41,6 @@ func Serve(ctx context.Context, l net.Listener, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-
 	if err := s.Check(ctx); err != nil {
 		return err
 	}
