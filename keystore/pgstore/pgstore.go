@@ -12,7 +12,12 @@
 // commits only where it is certain that nothing was applied.
 //
 // It works through a pooler in transaction mode, as pgbouncer: where one is noticed,
-// statements are not prepared. That costs some tens of microseconds a statement.
+// statements are not prepared. That costs some tens of microseconds a statement. Listening
+// needs a connection without a pooler; nothing else does.
+//
+// Commits lock what they name row by row. A page that very many sessions write under without
+// a pause can make an advance wait for it for up to a second or so: PostgreSQL lets those who
+// share a lock pass by one who waits to have it alone.
 package pgstore
 
 import (
@@ -85,7 +90,7 @@ func Create(ctx context.Context, dsn string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.orClose(s.create(ctx))
+	return s.orClose("create", s.create(ctx))
 }
 
 // Open opens the keystore in the database that dsn names, a URL or a list of key=value
@@ -100,7 +105,7 @@ func Open(ctx context.Context, dsn string, o *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.orClose(s.open(ctx))
+	return s.orClose("open", s.open(ctx))
 }
 
 // OpenPool is Open with the settings of the application's pool, in a pool of its own: a
@@ -111,7 +116,7 @@ func OpenPool(ctx context.Context, pool *pgxpool.Pool, o *Options) (*Store, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.orClose(s.open(ctx))
+	return s.orClose("open", s.open(ctx))
 }
 
 // Upgrade brings the schema of an older version to this one, in one transaction.
@@ -125,10 +130,10 @@ func Upgrade(ctx context.Context, dsn string, o *Options) error {
 	return s.explain("upgrade", s.upgrade(ctx, migrations()))
 }
 
-func (s *Store) orClose(err error) (*Store, error) {
+func (s *Store) orClose(op string, err error) (*Store, error) {
 	if err != nil {
 		s.pool.Close()
-		return nil, s.explain("open", err)
+		return nil, s.explain(op, err)
 	}
 	return s, nil
 }

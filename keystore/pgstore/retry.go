@@ -25,7 +25,7 @@ func (s *Store) try(ctx context.Context, f attempt) error {
 	start := time.Now()
 	for n := 0; ; n++ {
 		again, err := s.once(ctx, f)
-		if err == nil || !again || !passes(err) || ctx.Err() != nil {
+		if err == nil || !again || !passes(err) || ctx.Err() != nil || s.closed.Load() {
 			return err
 		}
 		if moved(err) {
