@@ -196,7 +196,7 @@ func requireAda(t testing.TB, c customer) {
 
 // within is a context that ends with the test, which may not hang.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
