@@ -258,3 +258,35 @@ func TestStandbysMustHaveReplayed(t *testing.T) {
 	require.NoError(t, s.Replicated(ctx))
 	require.NoError(t, blind.Replicated(ctx))
 }
+
+// The server lets a commit through whose wait for a synchronous standby was canceled, and
+// only warns.
+func TestACommitThatNoStandbyConfirmedIsNotDone(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t, nil)
+	s := create(t, server.DSN(), nil)
+	exec(t, server.DSN(), "alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
+	pool, stop := connect(t, server.DSN()), make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+				_, _ = pool.Exec(context.Background(), "select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'")
+			}
+		}
+	}()
+	defer close(stop)
+	rev := keystore.Rev(0)
+	require.Eventually(t, func() bool { // once the setting has come through
+		_, err := s.Commit(t.Context(), []keystore.Group{{put("a", rev, rev+1, "A")}})
+		rev++
+		if err != nil {
+			require.ErrorIs(t, err, keystore.ErrUnavailable)
+			require.ErrorContains(t, err, "canceling wait for synchronous replication")
+		}
+		return err != nil
+	}, 30*time.Second, time.Millisecond)
+	holds(t, s, map[string]string{"a": "A"})
+}
