@@ -287,22 +287,27 @@ func (p *PGFiles) Records() []keystore.Record {
 	type end [7]byte
 	ends := map[end]bool{}
 	var fresh []end
-	try := func(t pgPointer, at [16]byte) {
-		if e := end(at[9:]); p.fetch(t, at) && !ends[e] {
+	tried := map[pgPointer]bool{}
+	try := func(t pgPointer) {
+		if tried[t] {
+			return
+		}
+		tried[t] = true
+		if e := end(t.at[9:]); p.fetch(t) && !ends[e] {
 			ends[e], fresh = true, append(fresh, e)
 		}
 	}
 	for t := range p.toast {
-		try(t, t.at)
+		try(t)
 	}
 	for len(fresh) > 0 {
 		e := fresh[0]
 		fresh = fresh[1:]
 		for t := range p.toast {
 			for n := range len(e) {
-				at := t.at
-				copy(at[9+n:], e[n:])
-				try(t, at)
+				whole := t
+				copy(whole.at[9+n:], e[n:])
+				try(whole)
 			}
 		}
 	}
@@ -313,9 +318,9 @@ func (p *PGFiles) Records() []keystore.Record {
 	return recs
 }
 
-// fetch adds the record whose value stands at a place in a TOAST table.
-func (p *PGFiles) fetch(t pgPointer, at [16]byte) bool {
-	raw, size := binary.LittleEndian.Uint32(at[:]), binary.LittleEndian.Uint32(at[4:])
+// fetch adds the record of a pointer, if its value is there.
+func (p *PGFiles) fetch(t pgPointer) bool {
+	raw, size, value := binary.LittleEndian.Uint32(t.at[:]), binary.LittleEndian.Uint32(t.at[4:]), binary.LittleEndian.Uint32(t.at[8:])
 	if raw < 4 || size != raw-4 || size > 1<<20 { // what is compressed is not of a keystore
 		return false
 	}
@@ -323,7 +328,7 @@ func (p *PGFiles) fetch(t pgPointer, at [16]byte) bool {
 	for seq := uint32(0); seq*pgPiece < size; seq++ {
 		n := int(min(pgPiece, size-seq*pgPiece))
 		var longer [][]byte
-		for _, c := range p.chunks[pgChunk{binary.LittleEndian.Uint32(at[8:]), seq}] {
+		for _, c := range p.chunks[pgChunk{value, seq}] {
 			for _, v := range values {
 				if len(c) == n && len(longer) < 1<<6 {
 					longer = append(longer, slices.Concat(v, c))

@@ -38,11 +38,12 @@ func inPlace(rec keystore.Record) []byte {
 	return pgRow(rec, func(at int) []byte { return column(at, rec.Value) })
 }
 
-// logPages cuts what is logged from an address on into pages.
+// logPages cuts what is logged from an address on into pages. Every other page has the
+// header of one that begins a file.
 func logPages(address uint64, logged []byte) (pages [][]byte) {
-	for header := 40; len(logged) > 0; header = 24 {
+	for header := 24; len(logged) > 0; header = 64 - header {
 		page := make([]byte, header, 8192)
-		copy(page, []byte{0x10, 0xd1, byte(header-24) >> 3})
+		copy(page, []byte{0x10, 0xd1, byte(header-24) / 8})
 		binary.LittleEndian.PutUint64(page[8:], address)
 		n := min(8192-header, len(logged))
 		page = append(page, logged[:n]...)
@@ -71,8 +72,8 @@ func found(t *testing.T, files ...[]byte) []keystore.Record {
 
 func TestPGFilesFindsRowsInHeapAndLog(t *testing.T) {
 	var recs []keystore.Record
-	for i, n := range []int{0, 1, 60, 125, 126, 127, 128, 129, 1500} {
-		key := fmt.Appendf([]byte{byte(i), 'r', 1, 2}, "customer/%d", i)
+	for i, n := range []int{0, 1, 125, 126, 127, 128, 129, 130, 1500} {
+		key := fmt.Appendf([]byte{byte(i), 'r', 1, 2}, "customer/%0*d", i+1, i)
 		recs = append(recs, keystore.Record{Key: key, Value: noise(n), Rev: keystore.Rev(rand.Uint64() | 1)})
 	}
 	for range 50 {
@@ -94,7 +95,7 @@ func TestPGFilesFindsRowsInHeapAndLog(t *testing.T) {
 
 	// A row that ends in the next page of the log is not there without that.
 	long := recs[len(recs)-1]
-	pages := logPages(0, append(noise(8192-40-1000), inPlace(long)...))
+	pages := logPages(0, append(noise(8192-24-1000), inPlace(long)...))
 	require.Len(t, pages, 2)
 	require.Contains(t, found(t, pages...), long)
 	require.NotContains(t, found(t, pages[0]), long)

@@ -166,15 +166,15 @@ func (a *attack) violations(rows []*customer) (list []string) {
 	return list
 }
 
-// missing lists the committed records that are not among those found.
-func missing(found, committed []keystore.Record) (list []keystore.Record) {
+// missing lists the keys of the committed records that are not among those found.
+func missing(found, committed []keystore.Record) (list []string) {
 	have := map[string]bool{}
 	for _, r := range found {
 		have[string(r.Key)+"\x00"+string(r.Value)] = true
 	}
 	for _, r := range committed {
 		if !have[string(r.Key)+"\x00"+string(r.Value)] {
-			list = append(list, r)
+			list = append(list, fmt.Sprintf("%q", r.Key))
 		}
 	}
 	return list
