@@ -130,6 +130,7 @@ func TestCommitsGoOnThroughAFailover(t *testing.T) {
 }
 
 func TestCommitsGoOnThroughRestarts(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		way   func(*testing.T, *pgtest.Server) string
 		stops []string

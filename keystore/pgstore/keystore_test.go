@@ -118,6 +118,7 @@ func TestKeystore(t *testing.T) {
 // shards that these stand in. A guard that is not held until the commit leaves rings under
 // generations that are gone, which the keystore finds in the end.
 func TestCreationRacesRekeying(t *testing.T) {
+	t.Parallel()
 	const creations, creators, erasers = 10_000, 6, 2
 	dsn := pgtest.Shared(t).Database(t)
 	roots := memstore.NewRoots()
