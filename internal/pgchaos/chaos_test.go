@@ -132,7 +132,7 @@ func (s *stops) lacking(kills int) (list []string) {
 // another erase that subject, and lets the process go on.
 func (s *stops) stop(id int64) {
 	s.tried.Add(1)
-	if s.victim.ask(callTime, "hold", id) != "held" {
+	if s.victim.ask(patience, "hold", id) != "held" {
 		return // the database is away
 	}
 	s.victim.signal(unix.SIGSTOP)
@@ -143,7 +143,7 @@ func (s *stops) stop(id int64) {
 	if !erased {
 		return // the database is away, or the stopped process holds a lock on the root
 	}
-	fresh, plain := s.victim.await(callTime, check), s.victim.await(2*callTime, opens)
+	fresh, plain := s.victim.await(patience, check), s.victim.await(patience, opens)
 	if fresh != "stale" || strings.HasPrefix(plain, "plain") {
 		s.faults = append(s.faults, fmt.Sprintf("subject %d was erased while a process that held it was stopped; its final check says %s, and opening it again gives %s", id, fresh, plain))
 	}

@@ -20,6 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// patience is how long a worker may take to answer: tests share their machine.
+const patience = time.Minute
+
 // process is a worker as the test sees it.
 type process struct {
 	config
@@ -109,17 +112,17 @@ func (p *process) send(command string, ids ...int64) (answer chan string) {
 }
 
 // ask gives a command and returns the answer, or what there is in its place.
-func (p *process) ask(patience time.Duration, command string, ids ...int64) string {
-	return p.await(patience, p.send(command, ids...))
+func (p *process) ask(limit time.Duration, command string, ids ...int64) string {
+	return p.await(limit, p.send(command, ids...))
 }
 
-func (p *process) await(patience time.Duration, answer chan string) string {
+func (p *process) await(limit time.Duration, answer chan string) string {
 	select {
 	case a := <-answer:
 		return a
 	case <-p.exited:
 		return "it has ended"
-	case <-time.After(patience):
+	case <-time.After(limit):
 		return "no answer"
 	}
 }
@@ -127,7 +130,7 @@ func (p *process) await(patience time.Duration, answer chan string) string {
 // end makes a worker's loops end.
 func (p *process) end(t testing.TB) {
 	t.Helper()
-	require.Equal(t, "ended", p.ask(time.Minute, "end"), "%s:\n%s", p.Name, p.said())
+	require.Equal(t, "ended", p.ask(patience, "end"), "%s:\n%s", p.Name, p.said())
 }
 
 // quit ends a worker, and requires that it ends well.
@@ -137,7 +140,7 @@ func (p *process) quit(t testing.TB) {
 	select {
 	case <-p.exited:
 		require.NoError(t, p.err, "%s:\n%s", p.Name, p.said())
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		require.Fail(t, "a worker does not quit", "%s:\n%s", p.Name, p.said())
 	}
 }
@@ -207,7 +210,7 @@ func (c *crew) endAll(t testing.TB) (v *verdict, sweeps map[string]string) {
 	}
 	sweeps = map[string]string{}
 	for _, p := range c.procs {
-		sweeps[p.Name] = p.ask(2*time.Minute, "sweep", erased...)
+		sweeps[p.Name] = p.ask(patience, "sweep", erased...)
 		p.quit(t)
 	}
 	return c.judge(t), sweeps

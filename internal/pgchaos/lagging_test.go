@@ -38,28 +38,28 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 			const victim = 1
 			everybody := []int64{1, 2, 3, 4, 5}
 			for _, id := range everybody {
-				require.Equal(t, "wrote", eraser.ask(callTime, "write", id))
+				require.Equal(t, "wrote", eraser.ask(patience, "write", id))
 			}
 			for _, p := range crew.procs {
-				require.Equal(t, "plain 5", p.ask(callTime, "open", everybody...))
+				require.Equal(t, "plain 5", p.ask(patience, "open", everybody...))
 			}
 
 			s.primary.CaughtUp(t, s.standby)
 			run(t, s.standby.DSN(), "alter system set primary_conninfo = ''", "select pg_reload_conf()")
 			require.Eventually(t, func() bool { return count(t, s.primary.DSN(), "select count(*) from pg_stat_replication") == 0 },
-				callTime, 10*time.Millisecond)
+				patience, 10*time.Millisecond)
 			asleep.signal(unix.SIGSTOP) // it never hears of the erasure
-			eraser.ask(eraseTime, "erase", victim)
-			require.Contains(t, reader.ask(callTime, "open", victim), "erased")
+			eraser.ask(patience, "erase", victim)
+			require.Contains(t, reader.ask(patience, "open", victim), "erased")
 			s.failover(t)
 			asleep.signal(unix.SIGCONT)
 
 			behind := keystore.ErrBehind.Error()
 			for _, p := range crew.procs {
 				for _, id := range everybody {
-					require.Contains(t, p.ask(2*callTime, "open", id), behind, p.Name)
+					require.Contains(t, p.ask(patience, "open", id), behind, p.Name)
 				}
-				require.NotEqual(t, "wrote", p.ask(2*callTime, "write", 2), p.Name)
+				require.NotEqual(t, "wrote", p.ask(patience, "write", 2), p.Name)
 			}
 			_, _, err := connect(t.Context(), config{DSN: s.dsn, Roots: s.roots}, discard(t))
 			require.ErrorIs(t, err, keystore.ErrBehind)
@@ -75,15 +75,15 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 
 			crew.base.Standbys = nil
 			fresh := crew.hire(t, "fresh", nil)
-			require.Contains(t, fresh.ask(callTime, "open", victim), "erased")
-			require.Equal(t, "refused", fresh.ask(callTime, "sweep", victim))
-			require.Equal(t, "plain 4", fresh.ask(callTime, "open", everybody[1:]...))
-			require.Equal(t, "wrote", fresh.ask(callTime, "write", 2))
+			require.Contains(t, fresh.ask(patience, "open", victim), "erased")
+			require.Equal(t, "refused", fresh.ask(patience, "sweep", victim))
+			require.Equal(t, "plain 4", fresh.ask(patience, "open", everybody[1:]...))
+			require.Equal(t, "wrote", fresh.ask(patience, "write", 2))
 			for _, p := range crew.procs {
 				if p == fresh {
 					continue
 				}
-				require.False(t, strings.HasPrefix(p.ask(2*callTime, "open", victim), "plain"), p.Name)
+				require.False(t, strings.HasPrefix(p.ask(patience, "open", victim), "plain"), p.Name)
 			}
 			for _, p := range crew.procs {
 				p.quit(t)
@@ -116,7 +116,7 @@ func TestARootOutlivesAStandbyThatLags(t *testing.T) {
 	run(t, s.standby.DSN(), "select pg_wal_replay_pause()")
 	require.Eventually(t, func() bool {
 		return count(t, s.standby.DSN(), "select count(*) where pg_get_wal_replay_pause_state() = 'paused'") == 1
-	}, callTime, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 	es, err := keys.Erase(ctx, keystore.Request{Subject: subjectOf(1)})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	require.ErrorContains(t, err, "second")
