@@ -41,7 +41,7 @@ func (e *Eraser) AnonymizeWith(ctx context.Context, r *Request, subjects ...keys
 	if inReceiver(ctx) {
 		return nil, fmt.Errorf("anonymize: a receiver cannot erase while it is called; use Request: %w", keystore.ErrState)
 	}
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return nil, err
 	}
 	rs, err := e.requests(ctx, r, subjects)
@@ -85,7 +85,7 @@ func (e *Eraser) Request(ctx context.Context, subjects ...keystore.Subject) erro
 
 // RequestWith is Request with a Request, which may be nil.
 func (e *Eraser) RequestWith(ctx context.Context, r *Request, subjects ...keystore.Subject) error {
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return err
 	}
 	rs, err := e.requests(ctx, r, subjects)

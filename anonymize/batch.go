@@ -73,6 +73,11 @@ func (b *batch) request(ctx context.Context, rs []keystore.Request) (pending []k
 		state := keystore.StateUnknown
 		if st, err := b.e.status(ctx, r.Subject); err == nil {
 			state = st.State
+			// One that keeps more has begun: whoever waits sees it done, and asks for the rest.
+			if b.wait && state == keystore.StateErasing && st.Journal != nil && st.Journal.Blanking && subset(r.Keep, st.Journal.Keep) {
+				pending = append(pending, r)
+				continue
+			}
 		}
 		b.results[r.Subject] = failed(r.Subject, state, errs[i])
 	}
@@ -154,6 +159,10 @@ func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
 		return fmt.Errorf("an erasure that does not keep %q was requested before; cancel that first: %w", r.Keep, keystore.ErrState)
 	}
 	if !st.Journal.Blanking {
+		// Once more, for an erasure that was cancelled and requested again meanwhile.
+		if err := b.e.keys.AwaitErasing(f.ctx, s); err != nil {
+			return err
+		}
 		if err := b.e.signal(f.ctx, s, st.Journal); err != nil {
 			return err
 		}

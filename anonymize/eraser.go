@@ -129,7 +129,7 @@ func (e *Eraser) mistake(format string, args ...any) {
 	e.mistakes = append(e.mistakes, invalid(format, args...))
 }
 
-func (e *Eraser) check() error {
+func (e *Eraser) Check() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return errors.Join(e.mistakes...)

@@ -35,7 +35,7 @@ type TableData struct {
 // to read what a restricted subject keeps for it. It fails with
 // [keystore.ErrUnknownSubject] if there is neither a key nor a row.
 func (e *Eraser) Export(ctx context.Context, s keystore.Subject) (*Document, error) {
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return nil, err
 	}
 	if s.IsZero() {

@@ -37,7 +37,7 @@ func (e *Eraser) Preview(ctx context.Context, s keystore.Subject) (*Plan, error)
 
 // PreviewWith is Preview of AnonymizeWith. r may be nil.
 func (e *Eraser) PreviewWith(ctx context.Context, r *Request, s keystore.Subject) (*Plan, error) {
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return nil, err
 	}
 	if r == nil {

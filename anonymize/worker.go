@@ -24,7 +24,7 @@ const (
 //
 // Subjects are worked on one after the other; several goroutines may call Run.
 func (e *Eraser) Run(ctx context.Context) error {
-	if err := e.check(); err != nil {
+	if err := e.Check(); err != nil {
 		return err
 	}
 	var advanced time.Time

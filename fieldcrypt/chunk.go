@@ -12,11 +12,10 @@ import (
 // still, all at once: where processes share the keystore, that means a look at clocks.
 const chunk = 32
 
-// OpenCached opens, without asking the keystore, the rows of people whose keys are at
-// hand, and returns the others, as they are stored: for Open, which they all can be given
-// later with one round trip. It is for rows that come in one after the other.
-func (c *Codec[T]) OpenCached(rows ...*T) (rest []*T) {
-	if !c.usual.ids || !c.usual.fields {
+// openCached opens, without asking the keystore, the rows of people whose keys are at
+// hand, and returns the others, as they are stored.
+func (c *Codec[T]) openCached(rows []*T) (rest []*T) {
+	if !c.quick() {
 		return rows
 	}
 	before := c.before.Get().(*[chunk]T)
@@ -32,17 +31,12 @@ func (c *Codec[T]) OpenCached(rows ...*T) (rest []*T) {
 		keys, opened = keys[:0], opened[:0]
 		left := len(rest)
 		for _, row := range some {
-			at := unsafe.Pointer(row)
-			k, ok := c.atHand(sc, at)
-			if ok {
-				before[len(opened)] = *row
-				ok = c.openAt(sc, at, &k, false)
-			}
-			if !ok {
+			before[len(opened)] = *row
+			if k, ok := c.openAtHand(sc, unsafe.Pointer(row)); ok {
+				keys, opened = append(keys, k), append(opened, row)
+			} else {
 				rest = append(rest, row)
-				continue
 			}
-			keys, opened = append(keys, k), append(opened, row)
 		}
 		if len(opened) == 0 {
 			return append(rest, rows...) // a cold cache is not asked for each of them

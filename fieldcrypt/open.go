@@ -34,7 +34,7 @@ func (c *Codec[T]) Open(ctx context.Context, rows ...*T) error {
 
 // openMany is Open for several rows: first those whose keys are at hand.
 func (c *Codec[T]) openMany(ctx context.Context, rows []*T) error {
-	rest := c.OpenCached(rows...)
+	rest := c.openCached(rows)
 	if len(rest) == 0 {
 		return nil
 	}

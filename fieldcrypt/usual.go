@@ -172,6 +172,18 @@ func (p *plan) atHand(sc *scratch, row unsafe.Pointer) (keys keystore.Keys, ok b
 	return keys, true
 }
 
+// quick tells whether rows can be opened without the general way at all.
+func (p *plan) quick() bool { return p.usual.ids && p.usual.fields }
+
+// openAtHand opens a row in place if its person's keys are at hand. The caller finds them
+// to be fresh afterwards, or puts the row back.
+func (p *plan) openAtHand(sc *scratch, row unsafe.Pointer) (keys keystore.Keys, ok bool) {
+	if keys, ok = p.atHand(sc, row); ok {
+		ok = p.openAt(sc, row, &keys, false)
+	}
+	return keys, ok
+}
+
 // openOne opens a row in place.
 func (p *plan) openOne(row unsafe.Pointer) bool {
 	sc, keys, ok := p.beginUsual(row)

@@ -129,6 +129,9 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 	}
 	if len(e.roots) > maxSuperseded {
 		if err := s.destroyDue(ctx); err != nil {
+			if news(tombs, before.Tombstones) {
+				err = errors.Join(err, s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: max(e.advances, before.Anchor.Advances), Counters: counters}, tombs))
+			}
 			return nil, nil, err
 		}
 		if before, err = s.rootStore().Load(ctx); err != nil {

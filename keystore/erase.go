@@ -31,7 +31,8 @@ type Erasure struct {
 // RequestErasure makes subjects erasing: durable, in one commit for the batch. From its
 // return on they take no new content, and only receivers read them (see Reveal). Each
 // request freezes the receivers that are recorded for its kind. Asking again is no
-// error. errs is parallel to rs. It does not wait for the leases of other processes: see
+// error; asking for more, with fewer purposes to keep, changes an erasure under way until
+// its first row may have been blanked, and wraps ErrState from then on. errs is parallel to rs. It does not wait for the leases of other processes: see
 // AwaitErasing.
 func (s *Store) RequestErasure(ctx context.Context, rs ...Request) (errs []error, err error) {
 	errs, events, err := s.erasing(ctx, rs, false)
@@ -47,7 +48,8 @@ func (s *Store) RequestErasure(ctx context.Context, rs ...Request) (errs []error
 // error of the call says that the batch as a whole could not be written, or that the
 // advance could not finish: the subjects are then erased in the living keystore, and
 // the next advance makes it final. Where processes share the keystore it waits, unless
-// AwaitErasing has, until none of them can still serve a subject from memory.
+// AwaitErasing has, until none of them can still serve a subject from memory; and again
+// where another process had claimed the erasure, whose receivers read on till then.
 func (s *Store) Erase(ctx context.Context, rs ...Request) ([]Erasure, error) {
 	errs, events, err := s.erasing(ctx, rs, true)
 	if err != nil {
@@ -109,6 +111,7 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 		if len(r.journal.Waiting()) > 0 {
 			return o
 		}
+		s.lease.unsettle(r.journal)
 		return r.destroy(now)
 	}, nil)
 	return errs, slices.Collect(maps.Values(met)), err
@@ -132,7 +135,15 @@ func (r *ring) request(q *Request, receivers []string, now time.Time) outcome {
 				return outcome{err: fmt.Errorf("%w: the erasure under way does not keep %q; cancel it and ask again", ErrState, p)}
 			}
 		}
-		return outcome{}
+		more := slices.DeleteFunc(slices.Clone(r.journal.Keep), func(p string) bool { return slices.Contains(q.Keep, p) })
+		switch {
+		case len(more) == 0:
+			return outcome{}
+		case r.journal.Blanking: // with those fields left out
+			return outcome{err: fmt.Errorf("%w: the erasure under way keeps %q and has begun; ask again when it is done", ErrState, more)}
+		}
+		r.journal.Keep = slices.DeleteFunc(slices.Clone(r.journal.Keep), func(p string) bool { return slices.Contains(more, p) })
+		return outcome{changed: true}
 	case StateRestricted:
 		if r.kept && len(q.Keep) > 0 && !slices.ContainsFunc(r.purposes, func(p string) bool { return !slices.Contains(q.Keep, p) }) {
 			return outcome{} // what is left is what shall be kept
@@ -213,7 +224,10 @@ func (s *Store) BeginBlanking(ctx context.Context, sub Subject) error {
 // Claim gives an erasure to one worker, until the lease is over or the keys are gone.
 // The holder may claim again to renew. It wraps ErrConflict while another worker holds it.
 func (s *Store) Claim(ctx context.Context, sub Subject, worker string, lease time.Duration) error {
-	return s.journal(ctx, "claim the erasure of", sub, func(j *Journal) error {
+	var event EventID
+	var before string
+	err := s.journal(ctx, "claim the erasure of", sub, func(j *Journal) error {
+		event, before = j.Event, j.Claim
 		now := s.clock().UTC()
 		if j.Claim != "" && j.Claim != worker && now.Before(j.ClaimUntil) {
 			return fmt.Errorf("%w: %s has it until %s", ErrConflict, j.Claim, j.ClaimUntil.Format(time.RFC3339))
@@ -221,6 +235,10 @@ func (s *Store) Claim(ctx context.Context, sub Subject, worker string, lease tim
 		j.Claim, j.ClaimUntil = worker, now.Add(lease).Truncate(time.Second)
 		return nil
 	})
+	if err == nil {
+		s.lease.take(event, worker, before)
+	}
+	return err
 }
 
 // journal changes the journal of an erasing subject.

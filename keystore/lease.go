@@ -47,12 +47,14 @@ type lease struct {
 	seen    []Record      // of the counters and, last, the epoch record; who polls owns it
 	newest  []uint64      // the highest counters seen
 	behind  error         // the database was found to have gone back in time: for good
+	blind   bool          // the epoch record could not be read, and that was said
 
 	wake chan struct{} // asks for a poll now
 	stop context.CancelFunc
 	done sync.WaitGroup
 
 	mu      sync.Mutex
+	claimed map[EventID]string        // by erasure: the worker here that has it, empty if it was another's before
 	settled map[EventID]time.Duration // by erasure: when, by boot time, nobody serves its subject any more
 }
 
@@ -104,7 +106,7 @@ func (s *Store) share(ctx context.Context, e *epochRecord) error {
 		l.length = DefaultLease
 	}
 	l.polling, l.wake = make(chan struct{}, 1), make(chan struct{}, 1)
-	l.settled = map[EventID]time.Duration{}
+	l.settled, l.claimed = map[EventID]time.Duration{}, map[EventID]string{}
 	l.seen, l.newest = make([]Record, s.layout.pages+1), make([]uint64, s.layout.pages)
 	if err := s.poll(ctx); err != nil {
 		return err
@@ -211,9 +213,13 @@ func (s *Store) meetEpoch(ctx context.Context) bool {
 	}
 	e, err := s.record(ctx)
 	if err != nil {
-		s.log.Warn("the keystore has advanced, and its record can't be read", "error", err)
+		if !s.lease.blind && ctx.Err() == nil { // not merely closed meanwhile
+			s.log.Warn("the keystore has advanced, and its record can't be read", "error", err)
+		}
+		s.lease.blind = true
 		return false
 	}
+	s.lease.blind = false
 	if e.intent == nil {
 		s.forgetOld(e)
 	}
@@ -261,6 +267,9 @@ func (s *Store) listen(ctx context.Context, b Shared) {
 			default:
 			}
 		})
+		if ctx.Err() != nil {
+			return
+		}
 		if time.Since(began) > time.Minute {
 			pause = time.Second
 		}
@@ -340,10 +349,41 @@ func (l *lease) settling(events []EventID) (until time.Duration) {
 	return until
 }
 
+// take notes that a worker here has claimed an erasure that another, if any, had before.
+func (l *lease) take(id EventID, worker, before string) {
+	if !l.shared() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.claimed) > 1<<16 { // one forgotten is waited for
+		clear(l.claimed)
+	}
+	if now, ok := l.claimed[id]; before != "" && before != worker || ok && now == "" {
+		worker = ""
+	}
+	l.claimed[id] = worker
+}
+
+// unsettle has the leases waited for once more, after the keys are destroyed, where a
+// process other than this had the erasure claimed: one of its receivers, whose claim was
+// lost, may read the subject for as long as the lease of its process goes.
+func (l *lease) unsettle(j *Journal) {
+	if !l.shared() || j.Claim == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.claimed[j.Event] != j.Claim {
+		delete(l.settled, j.Event)
+	}
+}
+
 // AwaitErasing returns when no process serves from its memory what it held of these
-// subjects before they became erasing. Subjects in other states are passed over. Call it
-// once for a batch, before the first receiver: it waits for the keystore's lease at most,
-// and not at all where no other process shares the keystore.
+// subjects before they became erasing; what was destroyed within the last hour is waited
+// for as well, since whoever did it may have died before it had. Other states are passed
+// over. Call it once for a batch, before the first receiver: it waits for the keystore's
+// lease at most, and not at all where no other process shares the keystore.
 func (s *Store) AwaitErasing(ctx context.Context, subjects ...Subject) error {
 	if !s.lease.shared() || len(subjects) == 0 {
 		return s.check(false)
@@ -356,6 +396,7 @@ func (s *Store) AwaitErasing(ctx context.Context, subjects ...Subject) error {
 	if err != nil {
 		return err
 	}
+	now := s.now()
 	var events []EventID
 	for i, rec := range recs {
 		if rec.Rev == 0 {
@@ -363,13 +404,14 @@ func (s *Store) AwaitErasing(ctx context.Context, subjects ...Subject) error {
 		}
 		r := ring{subject: subjects[i]}
 		h, err := parseRingHeader(rec.Value)
-		if err == nil && h.state == StateErasing {
+		if err == nil {
 			err = r.clearPart.decode(h.clear)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", subjects[i], err)
 		}
-		if r.journal != nil {
+		// Whoever destroyed keys just now may have died before it had waited.
+		if j := r.journal; j != nil && (j.Destroyed.IsZero() || now.Sub(j.Destroyed) < longAgo) {
 			events = append(events, r.journal.Event)
 		}
 	}

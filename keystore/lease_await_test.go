@@ -244,3 +244,26 @@ func settled(t *testing.T, before int) {
 	t.Helper()
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 5*time.Second, 5*time.Millisecond) // and the one of Eventually
 }
+
+// A worker that lost its claim may have a receiver that still reads: who destroys the keys
+// waits once more for it, and for nobody's claim but another's.
+func TestAClaimThatWasLostIsWaitedFor(t *testing.T) {
+	for _, lost := range []bool{true, false} {
+		c := newCluster(t, leaseOf(long))
+		a, b := c.process(), c.process()
+		ann := subject(t, 1)
+		seal(t, a.store, ann, "", "x")
+		a.request(ann)
+		if lost {
+			require.NoError(t, b.store.Claim(c.ctx, ann, "b", time.Nanosecond))
+		}
+		require.NoError(t, a.store.Claim(c.ctx, ann, "a", time.Minute))
+		require.NoError(t, a.store.Claim(c.ctx, ann, "a", time.Minute))
+		a.pass(long)
+		require.False(t, a.waits(ann))
+		ctx, cancel := context.WithTimeout(c.ctx, 50*time.Millisecond)
+		_, err := a.store.Erase(ctx, keystore.Request{Subject: ann})
+		cancel()
+		require.Equal(t, lost, err != nil)
+	}
+}

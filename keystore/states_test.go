@@ -296,3 +296,34 @@ func TestStatesHoldFromTheCache(t *testing.T) {
 	_, err = open(ctx, s, ann, id, sealed)
 	require.ErrorIs(t, err, keystore.ErrClosed)
 }
+
+// Who asks for more than an erasure under way destroys gets it, or hears that it is too late.
+func TestAskingForMoreThanIsUnderWay(t *testing.T) {
+	ctx := context.Background()
+	s := keystoretest.New(t)
+	ann, bob := subject(t, 1), subject(t, 2)
+	ask := func(sub keystore.Subject, keep ...string) error {
+		errs, err := s.RequestErasure(ctx, keystore.Request{Subject: sub, Keep: keep})
+		require.NoError(t, err)
+		return errs[0]
+	}
+	for _, sub := range []keystore.Subject{ann, bob} {
+		seal(t, s, sub, "", "x")
+		seal(t, s, sub, "tax", "x")
+		seal(t, s, sub, "crm", "x")
+		require.NoError(t, ask(sub, "tax", "crm"))
+	}
+	require.ErrorIs(t, ask(ann, "tax", "other"), keystore.ErrState, "less cannot be asked for")
+	require.NoError(t, ask(ann, "crm"))
+	require.NoError(t, ask(ann))
+	es, err := s.Erase(ctx, keystore.Request{Subject: ann})
+	require.NoError(t, err)
+	require.Equal(t, keystore.StateErased, es[0].State)
+
+	require.NoError(t, s.BeginBlanking(ctx, bob))
+	require.NoError(t, ask(bob, "tax", "crm"))
+	require.ErrorIs(t, ask(bob, "tax"), keystore.ErrState)
+	st, err := s.Status(ctx, bob)
+	require.NoError(t, err)
+	require.Equal(t, []string{"crm", "tax"}, st[0].Journal.Keep)
+}

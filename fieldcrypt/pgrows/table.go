@@ -115,7 +115,11 @@ func (t *Table[T, ID]) fail(op string, err error) error {
 func (t *Table[T, ID]) query(ctx context.Context, op string, to []T, sql string, args ...any) ([]T, error) {
 	rows, err := t.db.Query(ctx, sql, args...)
 	if err == nil {
-		to, err = scanAll(to, rows, t.ordered, func([]T) {})
+		err = scanAll(rows, t.ordered, func() *T {
+			var none T
+			to = append(to, none)
+			return &to[len(to)-1]
+		})
 	}
 	if err != nil {
 		return nil, t.fail(op, err)
@@ -123,31 +127,22 @@ func (t *Table[T, ID]) query(ctx context.Context, op string, to []T, sql string,
 	return to, nil
 }
 
-// chunk is how many rows are read before they are looked at.
-const chunk = 32
-
-// scanAll appends the rows of a result and closes it. It calls look with all that it has
-// after every chunk of rows, while the server makes the next.
-func scanAll[T any](to []T, rows pgx.Rows, columns []*column, look func([]T)) ([]T, error) {
+// scanAll reads the rows of a result to where next says, and closes it.
+func scanAll[T any](rows pgx.Rows, columns []*column, next func() *T) error {
 	defer rows.Close()
 	var s *scanner
 	for rows.Next() {
 		if s == nil {
 			var err error
 			if s, err = newScanner(columns, rows.FieldDescriptions(), rows.TypeMap()); err != nil {
-				return nil, err
+				return err
 			}
 		}
-		var none T
-		to = append(to, none)
-		if err := s.scan(unsafe.Pointer(&to[len(to)-1]), rows.RawValues()); err != nil {
-			return nil, err
-		}
-		if len(to)%chunk == 0 {
-			look(to)
+		if err := s.scan(unsafe.Pointer(next()), rows.RawValues()); err != nil {
+			return err
 		}
 	}
-	return to, rows.Err()
+	return rows.Err()
 }
 
 // open opens the only row of a result.
