@@ -3,6 +3,7 @@ package pgoracle_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -59,11 +60,16 @@ type world struct {
 	people  []*person // by their ids, from 1
 }
 
+var seedFlag = flag.Uint64("seed", 0, "repeat the histories of a seed; 0: new ones")
+
 // newWorld makes a keystore with an application in a new database of a server. The
 // standbys are those that must follow before a root is destroyed.
 func newWorld(t *testing.T, server *pgtest.Server, o *keystore.CreateOptions, standbys ...string) *world {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("the history is that of -seed %d", seed)
 	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), now: time.Now().Truncate(time.Second)}
 	dir := t.TempDir()
 	roots, err := rootfile.New([]string{filepath.Join(dir, "root"), filepath.Join(dir, "mirror")}, nil)
