@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/oubli/oubli/fieldcrypt"
-	"github.com/oubli/oubli/keystore"
 )
 
 // Error is a statement that failed. Its text holds no value: neither what PostgreSQL
@@ -31,7 +30,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-var errNoRow = fmt.Errorf("%w: %w", keystore.ErrNotFound, pgx.ErrNoRows)
+// errNoRow is not keystore.ErrNotFound, which says that there is no keystore: whoever
+// answers 404 to that would call an outage a person who is not there.
+var errNoRow = fmt.Errorf("there is no such row: %w", pgx.ErrNoRows)
 
 // quiet is what an error says without the values that PostgreSQL and pgx quote.
 func quiet(err error) string {

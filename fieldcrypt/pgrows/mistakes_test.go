@@ -217,5 +217,5 @@ func TestATableThatWasAltered(t *testing.T) {
 	_, err := people.Get(ctx, 1)
 	require.ErrorContains(t, err, "42703")
 	_, err = people.Get(ctx, 1)
-	require.ErrorIs(t, err, keystore.ErrNotFound, "it was looked at again")
+	require.ErrorIs(t, err, pgx.ErrNoRows, "it was looked at again")
 }

@@ -16,8 +16,8 @@ import (
 // pageRows is how many rows one statement reads of a list.
 const pageRows = 1024
 
-// Get returns the row with this id, opened. The error wraps keystore.ErrNotFound, and
-// pgx.ErrNoRows, if there is none.
+// Get returns the row with this id, opened. The error wraps pgx.ErrNoRows if
+// there is none.
 func (t *Table[T, ID]) Get(ctx context.Context, id ID) (T, error) {
 	var none T
 	c, err := t.look(ctx, "get")

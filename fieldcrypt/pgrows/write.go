@@ -51,7 +51,7 @@ func (t *Table[T, ID]) Create(ctx context.Context, row T) (T, error) {
 }
 
 // Update seals a whole row, stores it under its own key, and returns what is stored,
-// opened. The error wraps keystore.ErrNotFound if there is no such row. Rows of erased
+// opened. The error wraps pgx.ErrNoRows if there is no such row. Rows of erased
 // people keep what they have in their personal columns, see Codec.Seal.
 func (t *Table[T, ID]) Update(ctx context.Context, row T) (T, error) {
 	const op = "update"
@@ -84,7 +84,7 @@ func (t *Table[T, ID]) Update(ctx context.Context, row T) (T, error) {
 }
 
 // Delete deletes the row with this id. No key is touched: that is what an erasure is
-// for. The error wraps keystore.ErrNotFound if there is no such row.
+// for. The error wraps pgx.ErrNoRows if there is no such row.
 func (t *Table[T, ID]) Delete(ctx context.Context, id ID) error {
 	c, err := t.look(ctx, "delete")
 	if err != nil {
