@@ -45,6 +45,13 @@ func backoff(ctx context.Context, try int) error {
 // nil, is called with each ring that f did not refuse, as it stands now, and the stamp
 // that its shard had before it was read.
 func (s *Store) change(ctx context.Context, subjects []Subject, f func(*ring) outcome, done func(*ring, stamp)) (errs []error, err error) {
+	return s.changePresuming(ctx, false, subjects, f, done)
+}
+
+// changePresuming is change; with fresh, the first try takes it that none of the subjects
+// has a ring yet, and reads nothing: if one has, the commit is a conflict. f must then
+// change no state.
+func (s *Store) changePresuming(ctx context.Context, fresh bool, subjects []Subject, f func(*ring) outcome, done func(*ring, stamp)) (errs []error, err error) {
 	if err := s.check(true); err != nil {
 		return nil, err
 	}
@@ -80,7 +87,7 @@ func (s *Store) change(ctx context.Context, subjects []Subject, f func(*ring) ou
 		if err := backoff(ctx, try); err != nil {
 			return errs, err
 		}
-		if err := s.changeOnce(ctx, try > 0, byPage, f, done, errs, &told); err != nil {
+		if err := s.changeOnce(ctx, look{again: try > 0, fresh: fresh && try == 0}, byPage, f, done, errs, &told); err != nil {
 			return errs, err
 		}
 	}
@@ -104,11 +111,17 @@ type member struct {
 // stamp is what a shard's stamp was before its rings were read.
 type stamp uint64
 
+// look is what changeOnce reads. A page that is remembered is read only where a revision
+// did not hold: it is the larger part of what would be read, and the commit names its
+// revision.
+type look struct {
+	again bool // a revision did not hold
+	fresh bool // the rings are taken to be absent
+}
+
 // changeOnce reads, changes and commits all pages that are left, and takes those that
-// are done out of byPage. A conflict is no error: the page stays. A page that is
-// remembered is read only where again says that a revision did not hold: it is the
-// larger part of what would be read, and the commit names its revision.
-func (s *Store) changeOnce(ctx context.Context, again bool, byPage map[uint8][]member, f func(*ring) outcome, done func(*ring, stamp), errs []error, told *bool) error {
+// are done out of byPage. A conflict is no error: the page stays.
+func (s *Store) changeOnce(ctx context.Context, look look, byPage map[uint8][]member, f func(*ring) outcome, done func(*ring, stamp), errs []error, told *bool) error {
 	pages := make([]uint8, 0, len(byPage))
 	var keys [][]byte
 	for p := range byPage {
@@ -118,8 +131,8 @@ func (s *Store) changeOnce(ctx context.Context, again bool, byPage map[uint8][]m
 	stamps := map[uint16]stamp{}
 	remembered := make([]*page, len(pages))
 	for i, p := range pages {
-		if remembered[i] = s.pages[p].Load(); again || remembered[i] == nil {
-			remembered[i] = nil
+		if remembered[i] = s.pages[p].Load(); look.again || remembered[i] == nil {
+			remembered[i], look.fresh = nil, false
 			keys = append(keys, pageKey(p))
 		}
 		keys = append(keys, counterKey(p))
@@ -128,9 +141,12 @@ func (s *Store) changeOnce(ctx context.Context, again bool, byPage map[uint8][]m
 			stamps[m.shard] = stamp(s.stamps[m.shard].Load())
 		}
 	}
-	recs, err := s.backend.Get(ctx, keys)
-	if err != nil {
-		return err
+	recs := make([]Record, len(keys))
+	var err error
+	if !look.fresh {
+		if recs, err = s.backend.Get(ctx, keys); err != nil {
+			return err
+		}
 	}
 	var groups []Group
 	var plans []*pagePlan

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 )
 
 // Ensure is Lookup for writing. An unknown subject gets a ring, and every subject that
@@ -44,8 +45,11 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	}
 
 	made := make(map[Subject]*entry, len(missing))
-	_, err := s.change(ctx, missing, func(r *ring) outcome {
+	fresh := len(missing) == 1 && s.newcomers.likely()
+	known := false
+	_, err := s.changePresuming(ctx, fresh, missing, func(r *ring) outcome {
 		delete(made, r.subject)
+		known = r.rev != 0
 		switch r.state {
 		case StateUnknown:
 			r.state = StateActive
@@ -73,6 +77,9 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 	if err != nil {
 		return dst[:start], err
 	}
+	if len(missing) == 1 && s.lease.shared() {
+		s.newcomers.met(!known)
+	}
 	rest := open[:0]
 	for _, i := range open {
 		if e := made[subjects[i]]; e != nil && s.valid(e) {
@@ -99,6 +106,27 @@ func (s *Store) Ensure(ctx context.Context, dst []Keys, purposes []string, subje
 		dst[start+i].read = false
 	}
 	return dst, nil
+}
+
+// newcomers guesses, from those met lately, whether a subject that is not in the cache has
+// no ring yet. Where that is usual, as where people sign up, it spares a database across a
+// network the read before the write; a wrong guess costs a conflict. Only stores that are
+// shared ask.
+type newcomers struct{ score atomic.Int32 }
+
+const (
+	newcomersMax    = 8
+	newcomersLikely = 4
+)
+
+func (n *newcomers) likely() bool { return n.score.Load() >= newcomersLikely }
+
+func (n *newcomers) met(new bool) {
+	if score := n.score.Load(); new {
+		n.score.Store(min(score+1, newcomersMax))
+	} else {
+		n.score.Store(max(score-4, 0))
+	}
 }
 
 func lacks(e *entry, purposes []string) bool {

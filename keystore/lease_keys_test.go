@@ -167,3 +167,45 @@ func TestAKeyMadeDuringAnothersLoad(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "y", text)
 }
+
+// Where people sign up one after the other, their keys are made without a read before;
+// somebody who is known, or erased, all the same is what he is.
+func TestNewcomersAreExpected(t *testing.T) {
+	c := newCluster(t, leaseOf(long))
+	a, b := c.process(), c.process()
+	id, sealed := seal(t, b.store, subject(t, 900), "", "known")
+	seal(t, b.store, subject(t, 901), "", "erased")
+	b.through(b.hurried)
+	b.must(subject(t, 901))
+	for i := range 10 { // of all pages, so that they are remembered
+		var many []keystore.Subject
+		for n := range 100 {
+			many = append(many, subject(t, 1000+100*i+n))
+		}
+		_, err := a.store.Ensure(c.ctx, nil, []string{""}, many...)
+		require.NoError(t, err)
+	}
+	require.NoError(t, a.store.Poll(c.ctx))
+	make := func(n int) (gets, commits int64) {
+		gets, commits = a.gets.Load(), a.commits.Load()
+		_, err := a.store.Ensure(c.ctx, nil, []string{""}, subject(t, n))
+		require.NoError(t, err)
+		return a.gets.Load() - gets, a.commits.Load() - commits
+	}
+	for n := range 8 {
+		make(1 + n)
+	}
+	gets, commits := make(20)
+	require.Equal(t, []int64{0, 1}, []int64{gets, commits})
+	gets, commits = make(900)
+	require.Equal(t, []int64{1, 1}, []int64{gets, commits}, "a conflict, and the read")
+	text, err := open(c.ctx, a.store, subject(t, 900), id, sealed)
+	require.NoError(t, err)
+	require.Equal(t, "known", text)
+	make(901)
+	require.ErrorIs(t, a.keys(subject(t, 901)).WriteErr(), keystore.ErrErased)
+	make(902)
+	gets, _ = make(903)
+	require.NotZero(t, gets, "after two wrong guesses it looks first")
+	c.check()
+}

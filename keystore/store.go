@@ -56,8 +56,9 @@ type Store struct {
 	revealed  chan struct{}       // closed and renewed when one ends
 
 	advancing  chan struct{} // holds one token: who takes it may advance
-	moveBudget int           // the constant, but in tests
-	floor      []uint64      // in a restore: by page, the number that no new event may reuse
+	newcomers  newcomers
+	moveBudget int      // the constant, but in tests
+	floor      []uint64 // in a restore: by page, the number that no new event may reuse
 	closed     atomic.Bool
 }
 
