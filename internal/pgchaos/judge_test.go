@@ -104,10 +104,13 @@ func (v *verdict) lacking() (list []string) {
 	if len(v.gone) < 20 {
 		list = append(list, fmt.Sprintf("%d subjects erased, of 20", len(v.gone)))
 	}
-	for _, w := range []what{opened, sealed, dark, refused, away, stale, rotated, wrote} {
+	for _, w := range []what{opened, sealed, dark, refused, stale, rotated, wrote} {
 		if v.count[w] < 5 {
 			list = append(list, fmt.Sprintf("%d %s, of 5", v.count[w], w))
 		}
+	}
+	if v.count[away] == 0 { // most outages are over before a retry gives up
+		list = append(list, "no outage was noticed")
 	}
 	return list
 }
