@@ -69,13 +69,25 @@ func (s *Store) advanceOnce(ctx context.Context, force bool) (more bool, err err
 		return false, err
 	}
 	if e.intent != nil {
-		return true, s.finish(ctx, e, nil)
+		return true, s.wonBy(ctx, e, s.finish(ctx, e, nil))
 	}
 	next, begin, err := s.begin(ctx, e, force)
 	if err != nil || next == nil {
-		return false, err
+		return false, s.wonBy(ctx, e, err)
 	}
-	return false, s.finish(ctx, next, begin)
+	return false, s.wonBy(ctx, e, s.finish(ctx, next, begin))
+}
+
+// wonBy makes a conflict of the lack of a root that the record named when it was read, and
+// that others, who were faster by an epoch, have superseded and destroyed since.
+func (s *Store) wonBy(ctx context.Context, e *epochRecord, err error) error {
+	if !errors.Is(err, ErrMismatch) {
+		return err
+	}
+	if now, _, err2 := readEpoch(ctx, s.backend); err2 == nil && now.rev != e.rev {
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
+	return err
 }
 
 // begin prepares the intent: the tombstones and the anchor on all mirrors, a fresh root

@@ -208,9 +208,28 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 			stamps[n] = s.stamps[shards[n]].Load()
 			keys[n] = s.layout.ringKey(shards[n], subjects[i])
 		}
+		// The counters of their pages come along.
+		var pages []uint8
+		var last [256]*seenCounter
+		if s.lease.shared() {
+			for _, shard := range shards {
+				p := s.layout.page(shard)
+				if last[p] != nil {
+					continue
+				}
+				if last[p] = s.lease.lastSeen(p); last[p] != nil {
+					pages, keys = append(pages, p), append(keys, counterKey(p))
+				}
+			}
+		}
 		recs, err := s.backend.Get(ctx, keys)
 		if err != nil {
 			return err
+		}
+		for n, p := range pages {
+			if err := s.follows(p, last[p], recs[len(at)+n]); err != nil {
+				return err
+			}
 		}
 		again := at[:0:0]
 		for n, i := range at {

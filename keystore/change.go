@@ -130,7 +130,9 @@ func (s *Store) changeOnce(ctx context.Context, look look, byPage map[uint8][]me
 	slices.Sort(pages)
 	stamps := map[uint16]stamp{}
 	remembered := make([]*page, len(pages))
+	last := make([]*seenCounter, len(pages))
 	for i, p := range pages {
+		last[i] = s.lease.lastSeen(p)
 		if remembered[i] = s.pages[p].Load(); look.again || remembered[i] == nil {
 			remembered[i], look.fresh = nil, false
 			keys = append(keys, pageKey(p))
@@ -156,6 +158,9 @@ func (s *Store) changeOnce(ctx context.Context, look look, byPage map[uint8][]me
 		if plan.page == nil {
 			plan.page, err = s.openPage(ctx, number, recs[0])
 			recs = recs[1:]
+		}
+		if err == nil && !look.fresh {
+			err = s.follows(number, last[i], recs[0])
 		}
 		if err == nil {
 			err = s.plan(ctx, plan, list, recs[:1+len(list)], f, errs)

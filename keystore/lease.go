@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -43,9 +44,10 @@ type lease struct {
 	// When the lease was last found to hold.
 	lookMono, lookWall atomic.Int64
 
-	polling chan struct{} // holds one token: who takes it polls
-	seen    []Record      // of the counters and, last, the epoch record; who polls owns it
-	newest  []uint64      // the highest counters seen
+	seen []atomic.Pointer[seenCounter] // by page: the last counter that a poll saw
+
+	polling chan struct{} // holds one token: who takes it polls, and owns what follows
+	epoch   Rev           // of the epoch record, as far as it was met
 	behind  error         // the database was found to have gone back in time: for good
 	blind   bool          // the epoch record could not be read, and that was said
 
@@ -56,6 +58,13 @@ type lease struct {
 	mu      sync.Mutex
 	claimed map[EventID]string        // by erasure: the worker here that has it, empty if it was another's before
 	settled map[EventID]time.Duration // by erasure: when, by boot time, nobody serves its subject any more
+}
+
+// seenCounter is a change counter as it was read. Each number is given out once, with a
+// revision of its own.
+type seenCounter struct {
+	rev    Rev
+	number uint64
 }
 
 // clocks are how a process tells time; tests have their own.
@@ -107,7 +116,7 @@ func (s *Store) share(ctx context.Context, e *epochRecord) error {
 	}
 	l.polling, l.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.settled, l.claimed = map[EventID]time.Duration{}, map[EventID]string{}
-	l.seen, l.newest = make([]Record, s.layout.pages+1), make([]uint64, s.layout.pages)
+	l.seen = make([]atomic.Pointer[seenCounter], s.layout.pages)
 	if err := s.poll(ctx); err != nil {
 		return err
 	}
@@ -156,6 +165,16 @@ func (s *Store) poll(ctx context.Context) error {
 	if l.behind != nil {
 		return l.behind
 	}
+	// Of what was changed and lost while the lease did not hold, no counter was seen here;
+	// but an erasure that returned stands in the anchor. It is read first: it only grows.
+	var anchor Anchor
+	if l.sentBoot.Load() != 0 && !l.holds() {
+		c, err := s.rootStore().Load(ctx)
+		if err != nil && !errors.Is(err, ErrNotFound) { // it was moved: whoever writes is told
+			return err
+		}
+		anchor = c.Anchor
+	}
 	keys := make([][]byte, 0, s.layout.pages+1)
 	for p := range s.layout.pages {
 		keys = append(keys, counterKey(uint8(p)))
@@ -167,30 +186,67 @@ func (s *Store) poll(ctx context.Context) error {
 		return err
 	}
 	for p, rec := range recs[:s.layout.pages] {
-		if rec.Rev == l.seen[p].Rev {
-			continue
-		}
 		c, err := parseCounter(rec)
 		if err != nil {
 			return err
 		}
-		if c <= l.newest[p] { // each number is given out once
-			l.behind = fmt.Errorf("%w: changes of page %d up to number %d were seen, and now it is at %d without them: %s went back in time, as a failover to a standby that lagged makes it; run oubli restore, and start this process again",
-				ErrBehind, p, l.newest[p], c, s.backend.Name())
+		known := uint64(0)
+		if p < len(anchor.Counters) {
+			known = anchor.Counters[p]
+		}
+		old := l.seen[p].Load()
+		same := old != nil && rec.Rev == old.rev
+		back := c < known
+		if old != nil && !same {
+			known, back = max(known, old.number), back || c <= old.number
+		}
+		if back {
+			l.behind = s.wentBack(uint8(p), known, c)
+			l.sentWall.Store(0)
 			for p := range s.layout.pages { // what it knows of anybody may be lost, too
 				s.evict(uint8(p))
 			}
 			return l.behind
 		}
-		s.evict(uint8(p))
-		l.seen[p], l.newest[p] = rec, c
+		if !same {
+			s.evict(uint8(p))
+			l.seen[p].Store(&seenCounter{rec.Rev, c})
+		}
 	}
 	l.sentBoot.Store(int64(boot))
 	l.sentWall.Store(wall.UnixNano())
-	if last := s.layout.pages; recs[last].Rev != l.seen[last].Rev && s.meetEpoch(ctx) {
-		l.seen[last] = recs[last]
+	if rev := recs[s.layout.pages].Rev; rev != l.epoch && s.meetEpoch(ctx) {
+		l.epoch = rev
 	}
 	return nil
+}
+
+func (s *Store) wentBack(page uint8, known, now uint64) error {
+	return fmt.Errorf("%w: changes of page %d up to number %d were made, and now it is at %d without them: %s went back in time, as a failover to a standby that lagged makes it; run oubli restore, and start this process again",
+		ErrBehind, page, known, now, s.backend.Name())
+}
+
+// lastSeen is the counter of a page that a poll saw last, nil without any. It must be taken
+// before what is held against it is read.
+func (l *lease) lastSeen(page uint8) *seenCounter {
+	if !l.shared() {
+		return nil
+	}
+	return l.seen[page].Load()
+}
+
+// follows refuses a page's counter that is from before the one that was seen last: the
+// lease may be that of a primary that another has replaced since.
+func (s *Store) follows(page uint8, last *seenCounter, rec Record) error {
+	if last == nil || rec.Rev == last.rev {
+		return nil
+	}
+	c, err := parseCounter(rec)
+	if err != nil || c > last.number {
+		return err
+	}
+	s.lease.sentWall.Store(0) // the next poll says so for good
+	return s.wentBack(page, last.number, c)
 }
 
 // evict makes the process read everybody of a page again.
