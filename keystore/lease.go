@@ -100,6 +100,12 @@ func (l *lease) holds() bool {
 	return true
 }
 
+// end makes the lease not hold, at once.
+func (l *lease) end() {
+	l.sentWall.Store(0)
+	l.lookWall.Store(0)
+}
+
 // start is what the monotonic clock is measured from.
 var start = time.Now()
 
@@ -182,6 +188,9 @@ func (s *Store) poll(ctx context.Context) error {
 	keys = append(keys, epochKey)
 	boot, wall := l.clocks.boot(), l.clocks.wall()
 	recs, err := s.backend.Get(ctx, keys)
+	if err == nil && recs[s.layout.pages].Rev != l.epoch {
+		err = s.checkOurs(recs[s.layout.pages])
+	}
 	if err != nil {
 		return err
 	}
@@ -202,7 +211,7 @@ func (s *Store) poll(ctx context.Context) error {
 		}
 		if back {
 			l.behind = s.wentBack(uint8(p), known, c)
-			l.sentWall.Store(0)
+			l.end()
 			for p := range s.layout.pages { // what it knows of anybody may be lost, too
 				s.evict(uint8(p))
 			}
@@ -217,6 +226,18 @@ func (s *Store) poll(ctx context.Context) error {
 	l.sentWall.Store(wall.UnixNano())
 	if rev := recs[s.layout.pages].Rev; rev != l.epoch && s.meetEpoch(ctx) {
 		l.epoch = rev
+	}
+	return nil
+}
+
+// checkOurs refuses a database that is not the keystore's: what it does not hold would pass
+// for what the keystore never had.
+func (s *Store) checkOurs(rec Record) error {
+	if rec.Rev == 0 {
+		return fmt.Errorf("%w: %s holds no keystore any more; is it the same database?", ErrUnavailable, s.backend.Name())
+	}
+	if e, _, err := parseEpoch(rec); err == nil && e.store != s.id { // meetEpoch says what else is wrong
+		return fmt.Errorf("%w: %s is keystore %s now, and was %s; is it the same database?", ErrUnavailable, s.backend.Name(), e.store, s.id)
 	}
 	return nil
 }
@@ -245,7 +266,7 @@ func (s *Store) follows(page uint8, last *seenCounter, rec Record) error {
 	if err != nil || c > last.number {
 		return err
 	}
-	s.lease.sentWall.Store(0) // the next poll says so for good
+	s.lease.end() // the next poll says so for good
 	return s.wentBack(page, last.number, c)
 }
 

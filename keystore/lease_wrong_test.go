@@ -1,0 +1,55 @@
+package keystore_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/memstore"
+)
+
+// A process whose poll found that the database went back in time serves nobody from that
+// moment on, however long its lease would have gone.
+func TestADatabaseThatWentBackEndsTheLease(t *testing.T) {
+	c := newCluster(t, leaseOf(long))
+	a, b := c.process(), c.process()
+	ann, bob := subject(t, 1), subject(t, 2)
+	seal(t, a.store, ann, "", "x")
+	seal(t, a.store, bob, "", "x")
+	before := c.current().Snapshot()
+	a.request(ann)
+	require.NoError(t, b.store.Poll(c.ctx))
+	c.goBack(before)
+	require.ErrorIs(t, b.store.Poll(c.ctx), keystore.ErrBehind)
+	_, err := b.store.Lookup(c.ctx, nil, ann)
+	require.ErrorIs(t, err, keystore.ErrBehind, "her erasure is lost, and she would open")
+	_, err = b.store.Ensure(c.ctx, nil, []string{""}, bob)
+	require.ErrorIs(t, err, keystore.ErrBehind)
+}
+
+// A database that holds no keystore, or another one, does not extend a lease: else its
+// silence about people would pass for what the keystore says.
+func TestAnotherDatabaseIsNoKeystore(t *testing.T) {
+	for name, other := range map[string]func(t *testing.T) *memstore.Store{
+		"empty":   func(t *testing.T) *memstore.Store { return memstore.New() },
+		"another": func(t *testing.T) *memstore.Store { return newCluster(t, leaseOf(long)).current() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, leaseOf(long))
+			p := c.process()
+			ann, bob := subject(t, 1), subject(t, 2)
+			seal(t, p.store, ann, "", "x")
+			right := c.current()
+			c.goBack(other(t))
+			p.pass(long)
+			for _, s := range []keystore.Subject{ann, bob} {
+				_, err := p.store.Lookup(c.ctx, nil, s)
+				require.ErrorIs(t, err, keystore.ErrUnavailable)
+				require.NotErrorIs(t, err, keystore.ErrUnknownSubject)
+			}
+			c.goBack(right)
+			require.NoError(t, p.keys(ann).Err(), "it goes on where it was")
+		})
+	}
+}
