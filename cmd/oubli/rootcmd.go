@@ -27,8 +27,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `With an argument, moves the root to these files: the new ones are written, the keystore
 names them, the old ones are wiped. Without, accepts that the root was moved to this
 host or to the path of --root by hand, on purpose, or finishes a move that was
-interrupted. Where it came from, no copy of it
-may be left: what lives there opens old backups for good.
+interrupted. Where it came from, no copy of it may be left: what lives there opens old
+backups for good.
 
 To add a mirror, or to replace a lost one: end the application, copy PATH and PATH.anchor
 of a good mirror to the new place, name all mirrors with --root, and call this without an
@@ -68,11 +68,16 @@ func (a *app) moveRoot(ctx context.Context, to string) error {
 
 // adoptRoot finishes a move that was interrupted, or accepts where the root stands.
 func (a *app) adoptRoot(ctx context.Context) error {
-	finished := false
+	done := false
 	err := a.withStore(ctx, writing, func(keys *keystore.Store) error {
 		h, err := keys.Health(ctx)
-		if err != nil || h.Moving == "" {
+		if err != nil {
 			return err
+		}
+		if h.Moving == "" {
+			done = true // it opened: the keystore names this very host and place
+			a.say("nothing to do: the keystore's root is here already; it stays where it is")
+			return nil
 		}
 		other, _, err := a.rootStore(h.Moving)
 		if err != nil {
@@ -81,11 +86,11 @@ func (a *app) adoptRoot(ctx context.Context) error {
 		if err := keys.FinishMove(ctx, other); err != nil {
 			return err
 		}
-		finished = true
+		done = true
 		a.say("the move is finished: %s holds no root any more", h.Moving)
 		return nil
 	})
-	if finished || err != nil && !errors.Is(err, keystore.ErrMismatch) {
+	if done || err != nil && !errors.Is(err, keystore.ErrMismatch) {
 		return err
 	}
 	at, err := a.location()
