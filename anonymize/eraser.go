@@ -129,6 +129,8 @@ func (e *Eraser) mistake(format string, args ...any) {
 	e.mistakes = append(e.mistakes, invalid(format, args...))
 }
 
+// Check returns the mistakes of registering and connecting so far: for a program that wants
+// to know them when it starts, not with its first erasure.
 func (e *Eraser) Check() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

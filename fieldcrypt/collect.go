@@ -20,7 +20,7 @@ type Collector[T any] struct {
 	cold   bool // looking at rows at once was of no use
 }
 
-// Collector returns one for rows of T.
+// Collector returns an empty Collector for rows of this codec.
 func (c *Codec[T]) Collector() *Collector[T] {
 	return &Collector[T]{codec: c, cold: !c.quick()}
 }

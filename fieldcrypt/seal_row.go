@@ -2,6 +2,7 @@ package fieldcrypt
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 
 	"github.com/oubli/oubli/keystore"
@@ -180,7 +181,11 @@ func (t *table) sealSpecial(sc *scratch, keys keystore.Keys, f *field, s *slot, 
 		s.blank(text)
 		return 0, nil
 	}
-	return 0, &keystore.Error{Err: p.err, Hint: "an erased field takes no new content: write back what was read"}
+	hint := "an erased field takes no new content: write back what was read"
+	if errors.Is(p.err, keystore.ErrErased) {
+		hint += ", or readmit the subject first"
+	}
+	return 0, &keystore.Error{Err: p.err, Hint: hint}
 }
 
 func withheldError(err error) error {

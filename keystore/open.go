@@ -83,7 +83,7 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	}
 	where := s.rootStore().Place().URL
 	if c.Store != e.store {
-		return fail(fmt.Errorf("%w: the root in %s belongs to keystore %s, and %s is keystore %s", ErrMismatch, where, c.Store, s.backend.Name(), e.store))
+		return fail(fmt.Errorf("%w: the root in %s belongs to keystore %s, and %s is keystore %s: name the root that was made with this one", ErrMismatch, where, c.Store, s.backend.Name(), e.store))
 	}
 	needed := []RootID{e.current}
 	if e.intent != nil {

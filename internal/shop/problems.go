@@ -44,7 +44,8 @@ func answer(err error) *problem {
 	switch {
 	case errors.As(err, &known):
 		return known
-	case is(keystore.ErrUnavailable, keystore.ErrBehind, keystore.ErrMismatch, keystore.ErrClosed), errors.As(err, &connect):
+	case is(keystore.ErrUnavailable, keystore.ErrBehind, keystore.ErrMismatch, keystore.ErrClosed), errors.As(err, &connect),
+		errors.As(err, &pg) && strings.HasPrefix(pg.Code, "57P"): // the server is shutting down or starting
 		return &problem{http.StatusServiceUnavailable, "try again later"}
 	case is(pgx.ErrNoRows): // and not keystore.ErrNotFound, which also says that a keystore is not there
 		return errNone

@@ -27,9 +27,10 @@ var (
 	putTypes   = []uint32{pgtype.Int2ArrayOID, pgtype.ByteaArrayOID, pgtype.Int8ArrayOID, pgtype.ByteaArrayOID}
 )
 
-// The planner is left no choice in these: unnest, in a select list since several of them
-// are slow in FROM, gives the keys in the order of the arrays, and a lateral subquery with a limit or a lock is run once for each of them, and
-// each run is a look-up in the primary key. So locks are taken in the order of the arrays.
+// The planner is left no choice in these. unnest gives the keys in the order of the arrays;
+// it stands in a select list, since several of them are slow in FROM. A lateral subquery with
+// a limit or a lock is run once for each key, and each run is a look-up in the primary key.
+// So locks are taken in the order of the arrays.
 var (
 	// Every row of an answer tells whether the server is a standby; there is always one.
 	getStatement = statement{"oubli_get", `
