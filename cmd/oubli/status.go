@@ -152,10 +152,22 @@ func (p *printer) subject(st *keystore.Status) {
 		switch {
 		case st.Final:
 			add("final")
-		case !st.FinalAt.IsZero():
+		case st.FinalAt.After(time.Now()):
 			add("final at %s", when(st.FinalAt))
+		case !st.FinalAt.IsZero(): // a mirror is away, a standby late, or a move not finished
+			add("not yet final, due since %s", when(st.FinalAt))
 		default:
 			add("not yet final")
+		}
+	}
+	if j := st.Journal; j != nil {
+		asked := "requested at " + when(j.Requested)
+		if j.Actor != "" {
+			asked += " by " + oneLine(j.Actor)
+		}
+		add("%s", asked)
+		if !j.Destroyed.IsZero() {
+			add("keys destroyed at %s", when(j.Destroyed))
 		}
 	}
 	p.line("%s: %s", st.Subject, strings.Join(words, "; "))
