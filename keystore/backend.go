@@ -65,6 +65,17 @@ type Shared interface {
 	Listen(ctx context.Context, changed func()) error
 }
 
+// Traced is a Shared that can tell on which line of its database's history it is: the one
+// that a failover, or a recovery, leaves for another. What was committed last may be lost with
+// the old line, a new key as well, which raises no counter. A Store that sees the line change
+// uses no key that it remembers.
+type Traced interface {
+	Shared
+
+	// Line names the line that answered last, "" if that can't be told.
+	Line(ctx context.Context) string
+}
+
 // Rev is the revision of a record: random, chosen by the Store with each write, so
 // that no revision from before a restore matches after it. 0 stands for "no record".
 type Rev uint64

@@ -48,6 +48,7 @@ type lease struct {
 
 	polling chan struct{} // holds one token: who takes it polls, and owns what follows
 	epoch   Rev           // of the epoch record, as far as it was met
+	line    string        // of the database's history, see Traced
 	behind  error         // the database was found to have gone back in time: for good
 	blind   bool          // the epoch record could not be read, and that was said
 
@@ -212,14 +213,20 @@ func (s *Store) poll(ctx context.Context) error {
 		if back {
 			l.behind = s.wentBack(uint8(p), known, c)
 			l.end()
-			for p := range s.layout.pages { // what it knows of anybody may be lost, too
-				s.evict(uint8(p))
-			}
+			s.evictAll() // what it knows of anybody may be lost, too
 			return l.behind
 		}
 		if !same {
 			s.evict(uint8(p))
 			l.seen[p].Store(&seenCounter{rec.Rev, c})
+		}
+	}
+	if b, ok := s.backend.(Traced); ok {
+		if line := b.Line(ctx); line != "" && line != l.line {
+			if l.line != "" { // keys made last may be lost: who seals with one loses what it seals
+				s.evictAll()
+			}
+			l.line = line
 		}
 	}
 	l.sentBoot.Store(int64(boot))
@@ -275,6 +282,12 @@ func (s *Store) evict(page uint8) {
 	first := s.layout.firstShard(page)
 	for i := range s.layout.perPage() {
 		s.stamps[int(first)+i].Add(1)
+	}
+}
+
+func (s *Store) evictAll() {
+	for p := range s.layout.pages {
+		s.evict(uint8(p))
 	}
 }
 

@@ -72,6 +72,7 @@ type process struct {
 	boot, wall           atomic.Int64 // how far its clocks are ahead
 	gets, polls, commits atomic.Int64
 	told                 atomic.Bool
+	line                 atomic.Value // a string: the line of history that it says it is on
 }
 
 // wire stands between a process and the database. Get is told from Poll.
@@ -159,6 +160,11 @@ func (p *process) Commit(ctx context.Context, groups []keystore.Group) (done int
 	p.commits.Add(1)
 	err = p.do(ctx, "Commit", func() (err error) { done, err = p.c.current().Commit(ctx, groups); return err })
 	return done, err
+}
+
+func (p *process) Line(context.Context) string {
+	line, _ := p.line.Load().(string)
+	return line
 }
 
 func (p *process) Replicated(ctx context.Context) error {

@@ -53,3 +53,24 @@ func TestAnotherDatabaseIsNoKeystore(t *testing.T) {
 		})
 	}
 }
+
+// A failover to a standby that lagged can lose no more than the making of a key, which no
+// counter tells. The process that made it must not go on sealing with what only it has.
+func TestAKeyThatAFailoverLostIsNotUsed(t *testing.T) {
+	c := newCluster(t, leaseOf(long))
+	a := c.process()
+	a.line.Store("1")
+	require.NoError(t, a.store.Poll(c.ctx))
+	ann, carl := subject(t, 1), subject(t, 2)
+	seal(t, a.store, ann, "", "x")
+	before := c.current().Snapshot()
+	lost, _ := seal(t, a.store, carl, "", "made on the line that is lost")
+	c.goBack(before)
+	a.line.Store("2")
+	require.NoError(t, a.store.Poll(c.ctx))
+	id, box := seal(t, a.store, carl, "", "to be read by others")
+	require.NotEqual(t, lost, id)
+	text, err := open(c.ctx, c.process().store, carl, id, box)
+	require.NoError(t, err)
+	require.Equal(t, "to be read by others", text)
+}

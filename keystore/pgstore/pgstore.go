@@ -74,6 +74,8 @@ type Store struct {
 	texts    map[string]string // the SQL of each statement, by its name
 	retryFor time.Duration
 	closed   atomic.Bool
+	line     atomic.Value // a string, see Line
+	pooled   atomic.Bool  // a pooler stands between
 }
 
 var _ keystore.Shared = (*Store)(nil)

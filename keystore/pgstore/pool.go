@@ -70,7 +70,11 @@ func newStore(config *pgxpool.Config, o *Options) (*Store, error) {
 				return err
 			}
 		}
-		return meet(ctx, c.PgConn())
+		if err := meet(ctx, c.PgConn()); err != nil {
+			return err
+		}
+		s.trace(ctx, c.PgConn())
+		return nil
 	}
 	var err error
 	s.pool, err = pgxpool.NewWithConfig(context.Background(), config)
