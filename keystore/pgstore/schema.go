@@ -38,6 +38,7 @@ type found struct {
 	tables  []string // those of ours that are there
 	version int      // -1: none
 	foreign error    // somebody else's table has one of our names
+	unfit   error    // a table is ours, and must not be used as it is
 	role    string
 	lacks   []string // privileges that the role lacks, as "SELECT on oubli.records"
 }
@@ -66,7 +67,10 @@ func (s *Store) inspect(ctx context.Context, db querier) (f found, err error) {
 select c.relname, c.relkind::text, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum),
 	has_schema_privilege(c.relnamespace, 'USAGE'),
 	has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'INSERT'),
-	has_table_privilege(c.oid, 'UPDATE'), has_table_privilege(c.oid, 'DELETE')
+	has_table_privilege(c.oid, 'UPDATE'), has_table_privilege(c.oid, 'DELETE'),
+	row_security_active(c.oid),
+	exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary and i.indisvalid
+		and (select string_agg(a.attname, ' ' order by a.attnum) from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid) = 'page key')
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -77,13 +81,19 @@ group by c.oid, c.relname, c.relkind, c.relnamespace`, s.schema)
 	}
 	var name, kind string
 	var shape *string
-	var use, sel, ins, upd, del bool
-	_, err = pgx.ForEachRow(rows, []any{&name, &kind, &shape, &use, &sel, &ins, &upd, &del}, func() error {
+	var use, sel, ins, upd, del, hidden, unique bool
+	_, err = pgx.ForEachRow(rows, []any{&name, &kind, &shape, &use, &sel, &ins, &upd, &del, &hidden, &unique}, func() error {
 		if !strings.Contains("rp", kind) || shape == nil || *shape != columns[name] {
 			f.foreign = fmt.Errorf("%s.%s is not a table of oubli's: it was left as it is; choose another schema, or move it away", s.schema, name)
 			return nil
 		}
 		f.tables = append(f.tables, name)
+		switch {
+		case hidden: // a record that is hidden would pass for one that is not there
+			f.unfit = fmt.Errorf("row-level security applies to the role %s on %s.%s: disable it there, or use a role with bypassrls", quote(f.role), quote(s.schema), name)
+		case name == "records" && !unique: // as while a dump is restored: two could make a person's first key
+			f.unfit = fmt.Errorf("%s.%s has no primary key on (page, key): is a restore under way, or did one fail?", quote(s.schema), name)
+		}
 		if !use {
 			f.lack("USAGE on schema " + quote(s.schema))
 		}
@@ -138,6 +148,8 @@ func (s *Store) open(ctx context.Context) error {
 		return fmt.Errorf("%w: the database has no tables of a keystore in schema %s; is it the right one? a new keystore is made with oubli init", keystore.ErrNotFound, quote(s.schema))
 	case len(f.lacks) > 0:
 		return fmt.Errorf("%w: the role %s lacks %s: grant it", keystore.ErrUnavailable, quote(f.role), strings.Join(f.lacks, ", "))
+	case f.unfit != nil:
+		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, f.unfit)
 	case f.version < current:
 		return fmt.Errorf("%w: schema %s is of version %d, and this is version %d: run oubli upgrade, which calls pgstore.Upgrade", keystore.ErrUnavailable, quote(s.schema), f.version, current)
 	case f.version > current:

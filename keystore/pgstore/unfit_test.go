@@ -1,0 +1,39 @@
+package pgstore_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/internal/pgtest"
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/pgstore"
+)
+
+// Tables that are ours, and would lose or hide records as they are.
+func TestTablesThatMustNotBeUsed(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t, nil)
+	t.Run("no primary key", func(t *testing.T) {
+		dsn := server.Database(t)
+		create(t, dsn, nil)
+		exec(t, dsn, "alter table oubli.records drop constraint records_pkey")
+		err := open(t, dsn, nil)
+		require.ErrorIs(t, err, keystore.ErrUnavailable)
+		require.ErrorContains(t, err, "no primary key")
+		exec(t, dsn, "alter table oubli.records add primary key (key, page)")
+		require.ErrorContains(t, open(t, dsn, nil), "no primary key")
+	})
+	t.Run("row-level security", func(t *testing.T) {
+		dsn := server.Database(t)
+		create(t, dsn, nil)
+		clerk := as(t, dsn, "guarded")
+		exec(t, dsn, "grant usage on schema oubli to guarded", "grant all on all tables in schema oubli to guarded")
+		require.NoError(t, open(t, clerk, nil))
+		exec(t, dsn, "alter table oubli.records enable row level security")
+		err := open(t, clerk, &pgstore.Options{})
+		require.ErrorIs(t, err, keystore.ErrUnavailable)
+		require.ErrorContains(t, err, "row-level security applies")
+		require.NoError(t, open(t, dsn, nil), "it does not apply to the owner")
+	})
+}
