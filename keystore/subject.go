@@ -104,7 +104,7 @@ func newSubject(kind, id, text string, opts []SubjectOption) (Subject, error) {
 	case id != strings.TrimSpace(id):
 		return bad("the id begins or ends with a space")
 	case !rules.at && strings.Contains(id, "@"):
-		return bad("the id has an @; ids are not secret, so use a surrogate id, or allow it explicitly")
+		return bad("the id has an @; ids are not secret, so use a surrogate id, or allow it explicitly (AllowAt, --allow-at)")
 	}
 	return Subject{text}, nil
 }
