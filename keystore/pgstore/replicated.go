@@ -65,8 +65,10 @@ from pg_stat_replication`, target)
 	_, err = pgx.ForEachRow(rows, []any{&name, &unseen, &replayed, &behind}, func() error {
 		anyUnseen = anyUnseen || unseen
 		if slices.Contains(s.standbys, name) && !unseen {
-			there[name] = behind
-			done[name] = done[name] || replayed
+			// Several may bear a name: each of them could be promoted.
+			_, twice := there[name]
+			there[name] = max(there[name], behind)
+			done[name] = replayed && (done[name] || !twice)
 		}
 		return nil
 	})

@@ -1,7 +1,9 @@
 package pgstore_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,4 +38,25 @@ func TestTablesThatMustNotBeUsed(t *testing.T) {
 		require.ErrorContains(t, err, "row-level security applies")
 		require.NoError(t, open(t, dsn, nil), "it does not apply to the owner")
 	})
+}
+
+// Standbys that nobody named apart bear the same name. The one that lags could be promoted
+// as well, without the root that its pages are under.
+func TestEachStandbyOfANameMustHaveReplayed(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Start(t, nil)
+	one, two := primary.Standby(t, "twin"), primary.Standby(t, "twin")
+	for _, lagging := range []*pgtest.Server{one, two} {
+		s := create(t, primary.DSN(), &pgstore.Options{Standbys: []string{"twin"}, Schema: freshSchema()})
+		require.NoError(t, s.Replicated(t.Context()))
+		exec(t, lagging.DSN(), "select pg_wal_replay_pause()")
+		require.Eventually(t, func() bool {
+			_, err := s.Commit(t.Context(), []keystore.Group{{put("x", 0, 1, "X")}, {{Op: keystore.Delete, Key: []byte("x"), If: 1}}})
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			return s.Replicated(ctx) != nil
+		}, 5*time.Second, time.Millisecond)
+		exec(t, lagging.DSN(), "select pg_wal_replay_resume()")
+	}
 }
