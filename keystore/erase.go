@@ -32,8 +32,8 @@ type Erasure struct {
 // return on they take no new content, and only receivers read them (see Reveal). Each
 // request freezes the receivers that are recorded for its kind. Asking again is no
 // error; asking for more, with fewer purposes to keep, changes an erasure under way until
-// its first row may have been blanked, and wraps ErrState from then on. errs is parallel to rs. It does not wait for the leases of other processes: see
-// AwaitErasing.
+// its first row may have been blanked, and wraps ErrState from then on. errs is parallel
+// to rs. It does not wait for the leases of other processes: see AwaitErasing.
 func (s *Store) RequestErasure(ctx context.Context, rs ...Request) (errs []error, err error) {
 	errs, events, err := s.erasing(ctx, rs, false)
 	if err == nil { // or else it may become visible later than now
@@ -297,7 +297,8 @@ func (s *Store) Cancel(ctx context.Context, sub Subject) error {
 // Reveal returns a context through which an erasing subject still reads, for a
 // pre-anonymize receiver. It ends with end, which must be called when the receiver
 // returns: whatever still uses the context afterwards reads nothing, and until then
-// Erase waits.
+// Erase waits, if it is called in this process. Where others share the keystore, Claim the
+// erasure first: by that an Erase elsewhere knows that it has to wait for this lease.
 func (s *Store) Reveal(ctx context.Context, sub Subject) (rctx context.Context, end func(), err error) {
 	if err := s.check(false); err != nil {
 		return nil, nil, err
