@@ -76,6 +76,18 @@ type Traced interface {
 	Line(ctx context.Context) string
 }
 
+// Streamer is a Backend that can hand out what it reads while the database still looks for
+// the rest, so that both work at once.
+type Streamer interface {
+	Backend
+
+	// Each is Get, but that it calls f with each record, and its place in keys, as it
+	// comes: in any order, and once more for a place where the read had to be repeated.
+	// Slices are valid during the call. f does not use the backend. With an error, f may
+	// have been called for some of the keys.
+	Each(ctx context.Context, keys [][]byte, f func(i int, r Record)) error
+}
+
 // Rev is the revision of a record: random, chosen by the Store with each write, so
 // that no revision from before a restore matches after it. 0 stands for "no record".
 type Rev uint64

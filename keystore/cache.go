@@ -222,7 +222,7 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 				}
 			}
 		}
-		recs, err := s.backend.Get(ctx, keys)
+		recs, ready, err := s.readRings(ctx, keys, subjects, at, shards)
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,10 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 				found[i] = nil
 				continue
 			}
-			r, err := s.decodeRing(ctx, subjects[i], shards[n], recs[n])
+			r := ready[n]
+			if r == nil {
+				r, err = s.decodeRing(ctx, subjects[i], shards[n], recs[n])
+			}
 			switch {
 			case errors.Is(err, errStaleGeneration):
 				again = append(again, i)
@@ -258,6 +261,50 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 		found[i] = badEntry(fmt.Errorf("%w: %w", ErrTampered, errStaleGeneration))
 	}
 	return nil
+}
+
+// readRings reads the records of keys, of which the first are rings of subjects. Where the
+// backend hands them out as they come, and their pages are remembered, rings are opened
+// meanwhile: those that are ready have no value among the records.
+func (s *Store) readRings(ctx context.Context, keys [][]byte, subjects []Subject, at []int, shards []uint16) (recs []Record, ready []*ring, err error) {
+	ready = make([]*ring, len(at))
+	b, ok := s.backend.(Streamer)
+	if !ok || len(at) == 1 {
+		recs, err = s.backend.Get(ctx, keys)
+		return recs, ready, err
+	}
+	recs = make([]Record, len(keys))
+	err = b.Each(ctx, keys, func(n int, rec Record) {
+		recs[n] = Record{Rev: rec.Rev}
+		if n < len(at) {
+			if ready[n] = s.decodeAtOnce(subjects[at[n]], shards[n], rec); ready[n] != nil {
+				return
+			}
+		}
+		recs[n].Value = slices.Clone(rec.Value)
+	})
+	return recs, ready, err
+}
+
+// decodeAtOnce opens a ring if that takes nothing but what is remembered; else it is nil.
+func (s *Store) decodeAtOnce(sub Subject, shard uint16, rec Record) *ring {
+	p := s.pages[s.layout.page(shard)].Load()
+	if rec.Rev == 0 || p == nil {
+		return nil
+	}
+	h, err := parseRingHeader(rec.Value)
+	if err != nil {
+		return nil
+	}
+	a, ok, err := p.aead(shard, h.gen)
+	if err != nil || !ok {
+		return nil
+	}
+	r, err := openRing(s.id, sub, shard, rec, a)
+	if err != nil {
+		return nil // decodeRing will say what is the matter
+	}
+	return r
 }
 
 func badEntry(err error) *entry { return &entry{stamp: ^uint64(0), special: &special{bad: err}} }

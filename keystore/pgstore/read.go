@@ -11,45 +11,21 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
-// Get implements [keystore.Backend], with one statement.
+// Get implements [keystore.Backend].
 func (s *Store) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, s.explain("read", err)
-	}
-	if len(keys) == 0 {
-		return nil, nil
-	}
-	var asked rows
-	size := 0
-	for i, key := range keys {
-		asked.addKey(key)
-		asked.addRev(keystore.Rev(i))
-		size += len(key)
-	}
-	steps := []step{{&getStatement, asked.named(), 0}}
 	out := make([]keystore.Record, len(keys))
-	answers := 0
-	begin := func() { answers = 0 }
-	err := s.read(ctx, steps, 4, begin, func(v [][]byte) error {
-		answers++
-		n, err := parseInt(v[0])
-		if err != nil || n >= uint64(len(out)) {
-			return errors.Join(errors.New("an answer to what was not asked"), err)
+	err := s.Each(ctx, keys, func(i int, r keystore.Record) {
+		out[i] = keystore.Record{Rev: r.Rev}
+		if r.Rev != 0 {
+			out[i].Value = append([]byte{}, r.Value...)
 		}
-		r := &out[n]
-		if v[1] == nil {
-			*r = keystore.Record{}
-			return nil
-		}
-		rev, err := parseInt(v[1])
-		*r = keystore.Record{Value: append([]byte{}, v[2]...), Rev: keystore.Rev(rev)}
-		return err
 	})
-	if err == nil && answers != len(keys) {
-		err = fmt.Errorf("%w: %d answers for %d keys", keystore.ErrUnavailable, answers, len(keys))
-	}
 	if err != nil {
-		return nil, s.explain("read", err)
+		return nil, err
+	}
+	size := 0
+	for _, key := range keys {
+		size += len(key)
 	}
 	arena := make([]byte, 0, size)
 	for i, key := range keys {
@@ -58,6 +34,48 @@ func (s *Store) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, erro
 		out[i].Key = arena[n:len(arena):len(arena)]
 	}
 	return out, nil
+}
+
+// Each implements [keystore.Streamer], with one statement.
+func (s *Store) Each(ctx context.Context, keys [][]byte, f func(i int, r keystore.Record)) error {
+	if err := s.usable(ctx); err != nil {
+		return s.explain("read", err)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	var asked rows
+	for i, key := range keys {
+		asked.addKey(key)
+		asked.addRev(keystore.Rev(i))
+	}
+	steps := []step{{&getStatement, asked.named(), 0}}
+	answers := 0
+	begin := func() { answers = 0 }
+	err := s.read(ctx, steps, 4, begin, func(v [][]byte) error {
+		answers++
+		n, err := parseInt(v[0])
+		if err != nil || n >= uint64(len(keys)) {
+			return errors.Join(errors.New("an answer to what was not asked"), err)
+		}
+		r := keystore.Record{Key: keys[n]}
+		if v[1] != nil {
+			rev, err := parseInt(v[1])
+			if err != nil {
+				return err
+			}
+			r.Rev, r.Value = keystore.Rev(rev), v[2]
+		}
+		f(int(n), r)
+		return nil
+	})
+	if err == nil && answers != len(keys) {
+		err = fmt.Errorf("%w: %d answers for %d keys", keystore.ErrUnavailable, answers, len(keys))
+	}
+	if err != nil {
+		return s.explain("read", err)
+	}
+	return nil
 }
 
 // Scan implements [keystore.Backend]: bytea is ordered bytewise.
