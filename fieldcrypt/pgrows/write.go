@@ -75,7 +75,13 @@ func (t *Table[T, ID]) Update(ctx context.Context, row T) (T, error) {
 	if err != nil {
 		return none, t.fail(op, err)
 	}
-	w.like(c, c.key, t.layout, at)
+	found := slices.Clone(c.key)
+	for _, i := range t.boundTo(c) { // what is sealed for another id would never open
+		if !slices.Contains(columns, i) {
+			found = append(found, i)
+		}
+	}
+	w.like(c, found, t.layout, at)
 	rows, err := t.query(ctx, op, nil, "UPDATE "+t.name+set+w.sql()+c.returning(), w.args...)
 	if err != nil {
 		return none, err
