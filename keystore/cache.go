@@ -237,7 +237,7 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 				found[i] = nil
 				continue
 			}
-			r := ready[n]
+			r, err := ready[n], error(nil) // one ring's error is not the next one's
 			if r == nil {
 				r, err = s.decodeRing(ctx, subjects[i], shards[n], recs[n])
 			}
