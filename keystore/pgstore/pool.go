@@ -21,8 +21,13 @@ import (
 
 const connectTimeout = 5 * time.Second
 
-// keepAlive finds within half a minute that a server has gone without a word.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4}
+// silence is about how long a server that has gone without a word goes unnoticed.
+const silence = 30 * time.Second
+
+// keepAlive asks a connection on which nothing is sent.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: silence / 3, Interval: silence / 6, Count: 4}
+
+func dialer() *net.Dialer { return &net.Dialer{KeepAliveConfig: keepAlive, Control: limitSilence} }
 
 // dial parses dsn. It connects to nothing yet.
 func dial(dsn string, o *Options) (*Store, error) {
@@ -32,7 +37,7 @@ func dial(dsn string, o *Options) (*Store, error) {
 		// part of a password.
 		return nil, fmt.Errorf("postgres keystore: %w: the DSN does not parse; it is postgres://user:password@host:port/database, with special characters of the password percent-encoded, or host=… port=… dbname=… user=…", keystore.ErrInvalid)
 	}
-	config.ConnConfig.DialFunc = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	config.ConnConfig.DialFunc = dialer().DialContext
 	return newStore(config, o)
 }
 
