@@ -48,3 +48,11 @@ func TestAKeyThatAFailoverLostIsNotUsed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "to be read by others", text)
 }
+
+// Behind a pooler the server may change without the connection's end, and is asked anew.
+func TestTheLineBehindAPooler(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.Start(t, nil)
+	s := create(t, primary.Bouncer(t, "transaction"), nil)
+	require.Equal(t, "00000001", s.Line(t.Context()))
+}

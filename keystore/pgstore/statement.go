@@ -35,7 +35,7 @@ var (
 	// Every row of an answer tells whether the server is a standby; there is always one.
 	getStatement = statement{"oubli_get", `
 select k.n, r.rev, r.value, pg_is_in_recovery()
-from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) n) k
+from (select pg_catalog.unnest($1::smallint[]) page, pg_catalog.unnest($2::bytea[]) key, pg_catalog.unnest($3::bigint[]) n) k
 left join lateral (select rev, value from {schema}.records where page = k.page and key = k.key limit 1) r on true`,
 		namedTypes}
 
@@ -56,11 +56,11 @@ order by r.page, r.key`,
 select {durable},
 	cast(case
 		when current_setting('fsync') <> 'on' then '` + reasonFsync + `'
-		when (select count(*) from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev) k
+		when (select count(*) from (select pg_catalog.unnest($1::smallint[]) page, pg_catalog.unnest($2::bytea[]) key, pg_catalog.unnest($3::bigint[]) rev) k
 			cross join lateral (select 1 from {schema}.records r
 				where r.page = k.page and r.key = k.key and r.rev = k.rev {for share}) held)
-			<> coalesce(array_length($1::smallint[], 1), 0) then '` + reasonConflict + `'
-		when exists (select 1 from (select unnest($4::smallint[]) page, unnest($5::bytea[]) key) k
+			<> coalesce(pg_catalog.array_length($1::smallint[], 1), 0) then '` + reasonConflict + `'
+		when exists (select 1 from (select pg_catalog.unnest($4::smallint[]) page, pg_catalog.unnest($5::bytea[]) key) k
 			cross join lateral (select 1 from {schema}.records r where r.page = k.page and r.key = k.key limit 1) there)
 			then '` + reasonConflict + `'
 		else '0' end as integer)`,
@@ -81,28 +81,28 @@ on conflict do nothing`,
 	// lockStatement locks and checks what will be replaced or deleted.
 	lockStatement = statement{"oubli_lock", `
 select cast(case
-	when (select count(*) from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev) k
+	when (select count(*) from (select pg_catalog.unnest($1::smallint[]) page, pg_catalog.unnest($2::bytea[]) key, pg_catalog.unnest($3::bigint[]) rev) k
 		cross join lateral (select 1 from {schema}.records r
 			where r.page = k.page and r.key = k.key and r.rev = k.rev for no key update) held)
-		<> coalesce(array_length($1::smallint[], 1), 0) then '` + reasonConflict + `'
+		<> coalesce(pg_catalog.array_length($1::smallint[], 1), 0) then '` + reasonConflict + `'
 	else '0' end as integer)`,
 		namedTypes}
 
 	updateStatement = statement{"oubli_update", `
 update {schema}.records r set rev = k.rev, value = k.value
-from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev, unnest($4::bytea[]) value) k
+from (select pg_catalog.unnest($1::smallint[]) page, pg_catalog.unnest($2::bytea[]) key, pg_catalog.unnest($3::bigint[]) rev, pg_catalog.unnest($4::bytea[]) value) k
 where r.page = k.page and r.key = k.key`,
 		putTypes}
 
 	insertStatement = statement{"oubli_insert", `
 insert into {schema}.records (page, key, rev, value)
 select page, key, rev, value
-from (select unnest($1::smallint[]) page, unnest($2::bytea[]) key, unnest($3::bigint[]) rev, unnest($4::bytea[]) value) k`,
+from (select pg_catalog.unnest($1::smallint[]) page, pg_catalog.unnest($2::bytea[]) key, pg_catalog.unnest($3::bigint[]) rev, pg_catalog.unnest($4::bytea[]) value) k`,
 		putTypes}
 
 	deleteStatement = statement{"oubli_delete", `
 delete from {schema}.records r
-using (select unnest($1::smallint[]) page, unnest($2::bytea[]) key) k
+using (select pg_catalog.unnest($1::smallint[]) page, pg_catalog.unnest($2::bytea[]) key) k
 where r.page = k.page and r.key = k.key`,
 		rowTypes}
 )

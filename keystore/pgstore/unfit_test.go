@@ -60,3 +60,24 @@ func TestEachStandbyOfANameMustHaveReplayed(t *testing.T) {
 		exec(t, lagging.DSN(), "select pg_wal_replay_resume()")
 	}
 }
+
+// Whoever may make functions in a schema of the search_path must not have them run by the
+// keystore's role: PostgreSQL prefers one that fits the arguments exactly to its own that
+// fits any array (CVE-2018-1058).
+func TestFunctionsOfOthersAreNotCalled(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Start(t, nil).DSN()
+	const body = " language plpgsql as $$ begin raise exception 'caught'; end $$"
+	exec(t, dsn, "create function public.unnest(smallint[]) returns setof smallint"+body,
+		"create function public.unnest(bytea[]) returns setof bytea"+body,
+		"create function public.unnest(bigint[]) returns setof bigint"+body,
+		"create function public.array_length(smallint[], integer) returns integer"+body)
+	s := create(t, dsn, nil)
+	_, err := s.Commit(t.Context(), []keystore.Group{{put("a", 0, 1, "A"), put("b", 0, 2, "B")}})
+	require.NoError(t, err)
+	_, err = s.Commit(t.Context(), []keystore.Group{{{Op: keystore.Guard, Key: []byte("a"), If: 1}, put("b", 2, 3, "C")}})
+	require.NoError(t, err)
+	_, err = s.Commit(t.Context(), []keystore.Group{{{Op: keystore.Delete, Key: []byte("b"), If: 3}}})
+	require.NoError(t, err)
+	holds(t, s, map[string]string{"a": "A"})
+}
