@@ -68,7 +68,7 @@ select c.relname, c.relkind::text, string_agg(a.attname || ' ' || format_type(a.
 	has_schema_privilege(c.relnamespace, 'USAGE'),
 	has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'INSERT'),
 	has_table_privilege(c.oid, 'UPDATE'), has_table_privilege(c.oid, 'DELETE'),
-	row_security_active(c.oid),
+	row_security_active(c.oid), c.relpersistence = 'p',
 	exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisprimary and i.indisvalid
 		and (select string_agg(a.attname, ' ' order by a.attnum) from pg_catalog.pg_attribute a where a.attrelid = i.indexrelid) = 'page key')
 from pg_catalog.pg_class c
@@ -81,8 +81,8 @@ group by c.oid, c.relname, c.relkind, c.relnamespace`, s.schema)
 	}
 	var name, kind string
 	var shape *string
-	var use, sel, ins, upd, del, hidden, unique bool
-	_, err = pgx.ForEachRow(rows, []any{&name, &kind, &shape, &use, &sel, &ins, &upd, &del, &hidden, &unique}, func() error {
+	var use, sel, ins, upd, del, hidden, durable, unique bool
+	_, err = pgx.ForEachRow(rows, []any{&name, &kind, &shape, &use, &sel, &ins, &upd, &del, &hidden, &durable, &unique}, func() error {
 		if !strings.Contains("rp", kind) || shape == nil || *shape != columns[name] {
 			f.foreign = fmt.Errorf("%s.%s is not a table of oubli's: it was left as it is; choose another schema, or move it away", s.schema, name)
 			return nil
@@ -91,6 +91,8 @@ group by c.oid, c.relname, c.relkind, c.relnamespace`, s.schema)
 		switch {
 		case hidden: // a record that is hidden would pass for one that is not there
 			f.unfit = fmt.Errorf("row-level security applies to the role %s on %s.%s: disable it there, or use a role with bypassrls", quote(f.role), quote(s.schema), name)
+		case !durable:
+			f.unfit = fmt.Errorf("%s.%s is unlogged, and empty after a crash: alter table %[1]s.%[2]s set logged", quote(s.schema), name)
 		case name == "records" && !unique: // as while a dump is restored: two could make a person's first key
 			f.unfit = fmt.Errorf("%s.%s has no primary key on (page, key): is a restore under way, or did one fail?", quote(s.schema), name)
 		}

@@ -26,6 +26,14 @@ func TestTablesThatMustNotBeUsed(t *testing.T) {
 		exec(t, dsn, "alter table oubli.records add primary key (key, page)")
 		require.ErrorContains(t, open(t, dsn, nil), "no primary key")
 	})
+	t.Run("unlogged", func(t *testing.T) {
+		dsn := server.Database(t)
+		create(t, dsn, nil)
+		exec(t, dsn, "alter table oubli.records set unlogged")
+		require.ErrorContains(t, open(t, dsn, nil), "is unlogged, and empty after a crash")
+		exec(t, dsn, "alter table oubli.records set logged")
+		require.NoError(t, open(t, dsn, nil))
+	})
 	t.Run("row-level security", func(t *testing.T) {
 		dsn := server.Database(t)
 		create(t, dsn, nil)
