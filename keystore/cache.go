@@ -222,7 +222,7 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 				}
 			}
 		}
-		recs, ready, err := s.readRings(ctx, keys, subjects, at, shards)
+		recs, ready, err := s.readRings(ctx, keys, subjects, at, shards, stamps)
 		if err != nil {
 			return err
 		}
@@ -233,14 +233,10 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 		}
 		again := at[:0:0]
 		for n, i := range at {
-			if recs[n].Rev == 0 {
-				found[i] = nil
+			if found[i] = ready[n]; found[i] != nil || recs[n].Rev == 0 {
 				continue
 			}
-			r, err := ready[n], error(nil) // one ring's error is not the next one's
-			if r == nil {
-				r, err = s.decodeRing(ctx, subjects[i], shards[n], recs[n])
-			}
+			r, err := s.decodeRing(ctx, subjects[i], shards[n], recs[n])
 			switch {
 			case errors.Is(err, errStaleGeneration):
 				again = append(again, i)
@@ -264,10 +260,10 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 }
 
 // readRings reads the records of keys, of which the first are rings of subjects. Where the
-// backend hands them out as they come, and their pages are remembered, rings are opened
-// meanwhile: those that are ready have no value among the records.
-func (s *Store) readRings(ctx context.Context, keys [][]byte, subjects []Subject, at []int, shards []uint16) (recs []Record, ready []*ring, err error) {
-	ready = make([]*ring, len(at))
+// backend hands them out as they come, and their pages are remembered, entries are made of
+// rings meanwhile: those that are ready have no value among the records.
+func (s *Store) readRings(ctx context.Context, keys [][]byte, subjects []Subject, at []int, shards []uint16, stamps []uint64) (recs []Record, ready []*entry, err error) {
+	ready = make([]*entry, len(at))
 	b, ok := s.backend.(Streamer)
 	if !ok || len(at) == 1 {
 		recs, err = s.backend.Get(ctx, keys)
@@ -277,7 +273,12 @@ func (s *Store) readRings(ctx context.Context, keys [][]byte, subjects []Subject
 	err = b.Each(ctx, keys, func(n int, rec Record) {
 		recs[n] = Record{Rev: rec.Rev}
 		if n < len(at) {
-			if ready[n] = s.decodeAtOnce(subjects[at[n]], shards[n], rec); ready[n] != nil {
+			ready[n] = nil
+			if r := s.decodeAtOnce(subjects[at[n]], shards[n], rec); r != nil {
+				ready[n] = newEntry(r, stamps[n])
+				for i := range ready[n].keys {
+					ready[n].keys[i].cipher() // nearly all will be used, and there is time now
+				}
 				return
 			}
 		}
