@@ -99,6 +99,7 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 	}
 	now := s.now()
 	met := make(map[Subject]EventID, len(rs))
+	var destroyed []Journal
 	errs, err = s.change(ctx, subjects, func(r *ring) outcome {
 		q := requests[r.subject]
 		o := r.request(q, receivers[r.subject.Kind()], now)
@@ -111,9 +112,13 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 		if len(r.journal.Waiting()) > 0 {
 			return o
 		}
+		destroyed = append(destroyed, *r.journal)
 		s.lease.unsettle(r.journal)
 		return r.destroy(now)
 	}, nil)
+	for i := range destroyed { // who asked between then and the commit counts from before it
+		s.lease.unsettle(&destroyed[i])
+	}
 	return errs, slices.Collect(maps.Values(met)), err
 }
 

@@ -1,7 +1,9 @@
 package keystore_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -73,4 +75,30 @@ func TestAKeyThatAFailoverLostIsNotUsed(t *testing.T) {
 	text, err := open(c.ctx, c.process().store, carl, id, box)
 	require.NoError(t, err)
 	require.Equal(t, "to be read by others", text)
+}
+
+// The lease of a process that had the erasure claimed is waited for from the commit on, also
+// where another call asked about the erasure while the commit was under way.
+func TestALostClaimIsWaitedForFromTheCommit(t *testing.T) {
+	c := newCluster(t, leaseOf(long))
+	a, b := c.process(), c.process()
+	ann := subject(t, 1)
+	seal(t, a.store, ann, "", "x")
+	a.request(ann)
+	require.NoError(t, b.store.Claim(c.ctx, ann, "worker of b", time.Minute))
+	a.pass(long)
+	asked := false
+	a.through(func(ctx context.Context, name string, do func() error) error {
+		if name == "Commit" && !asked {
+			asked = true
+			require.True(t, a.waits(ann))
+			a.pass(long)
+		}
+		return do()
+	})
+	ctx, cancel := context.WithTimeout(c.ctx, 200*time.Millisecond)
+	defer cancel()
+	_, err := a.store.Erase(ctx, keystore.Request{Subject: ann})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.True(t, asked)
 }
