@@ -97,9 +97,12 @@ func (e *epochRecord) final(page uint8, counter uint64, destroyed []RootID) bool
 	})
 }
 
-// finalAt is the earliest time at which an event is final; zero where an advance has
-// yet to begin, so that it can't be told.
+// finalAt is the earliest time at which an event is final; zero where that can't be told:
+// an advance has yet to begin, or a move of the root to be finished.
 func (e *epochRecord) finalAt(page uint8, counter uint64, destroyed []RootID) (at time.Time) {
+	if e.other != "" {
+		return time.Time{}
+	}
 	for i := range e.roots {
 		r := &e.roots[i]
 		if r.covered(page, counter) || slices.Contains(destroyed, r.id) {
