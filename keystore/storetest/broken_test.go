@@ -43,6 +43,9 @@ type faults struct {
 	textKeys        bool // keys end at a zero byte
 	sortedGet       bool // records come in key order
 	forgets         bool // nothing survives a reopening
+	skipsAbsent     bool // records that come one by one are those that there are
+	ownOrder        bool // their places are those of another order
+	deafStream      bool // a canceled context does not stop them
 }
 
 // broken is a small, correct backend but for its faults.
@@ -129,6 +132,25 @@ func (b *broken) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, err
 		}
 	}
 	return out, nil
+}
+
+func (b *broken) Each(ctx context.Context, keys [][]byte, f func(int, keystore.Record)) error {
+	if b.deafStream {
+		ctx = context.WithoutCancel(ctx)
+	}
+	rs, err := b.Get(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, r := range rs {
+		if b.ownOrder {
+			i = len(rs) - 1 - i
+		}
+		if r.Rev != 0 || !b.skipsAbsent {
+			f(i, r)
+		}
+	}
+	return nil
 }
 
 func (b *broken) Scan(ctx context.Context, from, to []byte, limit int) ([]keystore.Record, error) {
@@ -296,6 +318,9 @@ func TestCatchesWhatIsBroken(t *testing.T) {
 		"text keys":            {faults{textKeys: true}, "binary keys"},
 		"sorted get":           {faults{sortedGet: true}, "get in the order of keys"},
 		"forgets":              {faults{forgets: true}, "durable"},
+		"absent not called":    {faults{skipsAbsent: true}, "records as they come"},
+		"other places":         {faults{ownOrder: true}, "records as they come"},
+		"canceled stream":      {faults{deafStream: true}, "records as they come"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := check(t, c.faults)

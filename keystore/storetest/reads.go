@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,6 +47,43 @@ func checkGetOrder(ctx context.Context, h *harness) error {
 		if err := same(rs[i], k, revs[k], strings.ToUpper(k)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkStream holds a keystore.Streamer to what Get gives; others pass.
+func checkStream(ctx context.Context, h *harness) error {
+	b, ok := h.Backend.(keystore.Streamer)
+	if !ok {
+		return nil
+	}
+	if err := h.commit(ctx, keystore.Group{put("c", 0, 3, "C"), put("a", 0, 1, "A"), put("b", 0, 2, "")}); err != nil {
+		return err
+	}
+	asked := [][]byte{[]byte("b"), []byte("missing"), []byte("c"), []byte("a"), []byte("b")}
+	want, err := h.Get(ctx, asked)
+	if err != nil {
+		return err
+	}
+	got := make([]*keystore.Record, len(asked))
+	err = b.Each(ctx, asked, func(i int, r keystore.Record) {
+		got[i] = &keystore.Record{Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value), Rev: r.Rev}
+	})
+	if err != nil {
+		return fmt.Errorf("each: %w", err)
+	}
+	for i := range got {
+		if got[i] == nil {
+			return fmt.Errorf("each does not call for place %d of %d", i, len(asked))
+		}
+		if err := same(*got[i], string(asked[i]), want[i].Rev, string(want[i].Value)); err != nil {
+			return fmt.Errorf("each: %w", err)
+		}
+	}
+	canceled, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := b.Each(canceled, asked, func(int, keystore.Record) {}); err == nil {
+		return errors.New("each with a canceled context succeeds")
 	}
 	return nil
 }

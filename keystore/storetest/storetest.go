@@ -66,6 +66,7 @@ var cases = []testCase{
 	{"absent", checkAbsent},
 	{"put, replace, delete", checkWrites},
 	{"get in the order of keys", checkGetOrder},
+	{"records as they come", checkStream},
 	{"binary keys", checkBinaryKeys},
 	{"empty and large values", checkValues},
 	{"scan order", checkScanOrder},
