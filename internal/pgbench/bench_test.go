@@ -342,7 +342,7 @@ func (w *world) erase(b *testing.B, n int) {
 	keys := w.open(b, 0)
 	defer keys.Close()
 	var took []time.Duration
-	for b.Loop() {
+	for range 7 {
 		w.gone += n
 		all := people(b, w.n-w.gone, n)
 		rand.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
@@ -366,6 +366,8 @@ func (w *world) erase(b *testing.B, n int) {
 			require.NoError(b, done[i].Err)
 			require.True(b, done[i].Final)
 		}
+	}
+	for b.Loop() { // those seven are what is measured, whatever -benchtime says
 	}
 	slices.Sort(took)
 	b.ReportMetric(0, "ns/op")
