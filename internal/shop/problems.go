@@ -53,6 +53,8 @@ func answer(err error) *problem {
 		return errWithheld
 	case is(keystore.ErrErased, keystore.ErrWithdrawn):
 		return &problem{http.StatusGone, "erased: nothing personal can be written about this customer"}
+	case is(keystore.ErrState):
+		return &problem{http.StatusConflict, "another erasure of this customer is under way: ask again when it is done"}
 	case is(keystore.ErrHeld):
 		return &problem{http.StatusConflict, "a legal hold forbids it"}
 	case errors.As(err, &pg) && strings.HasPrefix(pg.Code, "23"): // the constraints of the tables

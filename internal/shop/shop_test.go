@@ -252,7 +252,6 @@ func TestShop(t *testing.T) {
 	require.Equal(t, 451, status(a.client, "GET", path), "here it is withheld at once")
 	require.Equal(t, 451, status(a.client, "PUT", path, leonie))
 	require.Equal(t, 202, status(a.client, "DELETE", path), "asking twice is asking once")
-	require.Equal(t, 409, status(a.client, "DELETE", path+"?keep=nothing"))
 
 	// The process dies in the middle of telling it, and is started again.
 	select {
