@@ -262,12 +262,14 @@ func (s *Store) finish(ctx context.Context, e *epochRecord, begin Group) error {
 		return err
 	}
 	// Then the rings move, and with the last of a page the page itself.
-	for _, p := range pages {
-		if p.root != e.intent.target {
-			if err := s.rekey(ctx, e, p, target, b); err != nil {
-				return err
-			}
-		}
+	pages = slices.DeleteFunc(pages, func(p *page) bool { return p.root == e.intent.target })
+	if s.lease.shared() && e.countTouched() > s.manyShards {
+		err = s.rekeyTogether(ctx, e, pages, target)
+	} else {
+		err = s.rekeyAll(ctx, e, pages, target, b)
+	}
+	if err != nil {
+		return err
 	}
 	if err := s.complete(ctx, e, b); err != nil {
 		return err

@@ -3,6 +3,7 @@ package keystore
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -71,6 +72,13 @@ func (e *epochRecord) clone() *epochRecord {
 
 func (e *epochRecord) isTouched(shard uint16) bool {
 	return int(shard/8) < len(e.touched) && e.touched[shard/8]>>(shard%8)&1 == 1
+}
+
+func (e *epochRecord) countTouched() (n int) {
+	for _, b := range e.touched {
+		n += bits.OnesCount8(b)
+	}
+	return n
 }
 
 func (e *epochRecord) touch(shard uint16) {

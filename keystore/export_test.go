@@ -9,6 +9,10 @@ import (
 // sees several of them without a hundred thousand subjects. Call it before s is used.
 func (s *Store) SetMoveBudget(n int) { s.moveBudget = n }
 
+// SetManyShards has the pages of an advance divided among workers from more than n touched
+// shards on. Call it before s is used.
+func (s *Store) SetManyShards(n int) { s.manyShards = n }
+
 // CachedKeys tells how many data keys of a subject the cache holds, valid or not.
 func (s *Store) CachedKeys(sub Subject) int {
 	if e, ok := s.cache.GetIfPresent(sub); ok {

@@ -2,6 +2,8 @@ package keystore_test
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -156,4 +158,52 @@ func TestAPollDuringAnAdvance(t *testing.T) {
 			break
 		}
 	}
+}
+
+// Two processes whose advances are divided among workers, and each of whose calls fails once,
+// lose nobody.
+func TestAnAdvanceOfManyShards(t *testing.T) {
+	c := newCluster(t, &keystore.CreateOptions{Shards: 64, Lease: long})
+	a, b := c.process(), c.process()
+	a.store.SetManyShards(0)
+	a.store.SetMoveBudget(3)
+	var subs []keystore.Subject
+	for n := range 400 {
+		subs = append(subs, subject(t, n+1))
+	}
+	_, err := a.store.Ensure(c.ctx, nil, []string{""}, subs...)
+	require.NoError(t, err)
+	a.through(a.hurried)
+	b.through(b.hurried)
+	a.must(subs[:100]...)
+	lost := errors.New("lost")
+	for fail := 1; ; fail++ {
+		var calls atomic.Int64
+		a.through(func(ctx context.Context, name string, do func() error) error {
+			if name == "Commit" && calls.Add(1) == int64(fail) {
+				return lost
+			}
+			return a.hurried(ctx, name, do)
+		})
+		victims := subs[100+10*fail : 110+10*fail]
+		_, err := a.erase(victims...)
+		a.through(a.hurried)
+		if calls.Load() < int64(fail) {
+			require.NoError(t, err)
+			require.Greater(t, fail, 5)
+			break
+		}
+		require.ErrorIs(t, err, lost)
+		require.NoError(t, b.store.Advance(c.ctx)) // which finishes what the other has begun
+		if fail == 25 {
+			break
+		}
+	}
+	for i, sub := range subs {
+		require.NotEqual(t, keystore.StateUnknown, b.state(sub))
+		if i < 100 {
+			require.Equal(t, keystore.StateErased, b.state(sub))
+		}
+	}
+	c.check()
 }

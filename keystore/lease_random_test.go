@@ -39,6 +39,10 @@ func TestProcessesAtRandom(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 3 {
 		p := c.process()
+		if n > 0 {
+			p.store.SetManyShards(0) // its advances are divided among workers
+			p.store.SetMoveBudget(2)
+		}
 		for m, f := range []func(p *process, r *rand.Rand) error{g.read, g.read, g.ensure, g.change, g.disturb} {
 			r := rand.New(rand.NewPCG(seed, uint64(10*n+m)))
 			all.Go(func() {

@@ -2,7 +2,9 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
@@ -34,6 +36,53 @@ func (s *Store) start(ctx context.Context, e *epochRecord, p *page, b *batch) (*
 	started.rev = newRev()
 	b.add(Group{{Op: Put, Key: pageKey(p.number), If: p.rev, Rev: started.rev, Value: value}}, 0)
 	return started, nil
+}
+
+const (
+	// manyShards is from where on the pages of an advance are divided among workers, each
+	// with transactions of its own: a database works for each of them at the same time.
+	manyShards   = 100
+	rekeyWorkers = 2
+)
+
+// rekeyTogether is rekeyAll by several workers, which commit all of it.
+func (s *Store) rekeyTogether(ctx context.Context, e *epochRecord, pages []*page, target tink.AEAD) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	errs := make([]error, rekeyWorkers)
+	var wg sync.WaitGroup
+	for i := range errs {
+		var mine []*page
+		for n := i; n < len(pages); n += rekeyWorkers {
+			mine = append(mine, pages[n])
+		}
+		wg.Go(func() {
+			b := &batch{s: s}
+			if errs[i] = s.rekeyAll(ctx, e, mine, target, b); errs[i] == nil {
+				errs[i] = b.flush(ctx)
+			}
+			if errs[i] != nil {
+				cancel() // what is done stands, and need not be done again
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs { // the cause, and not that another worker was canceled for it
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// rekeyAll takes pages to the target, by way of a batch.
+func (s *Store) rekeyAll(ctx context.Context, e *epochRecord, pages []*page, target tink.AEAD, b *batch) error {
+	for _, p := range pages {
+		if err := s.rekey(ctx, e, p, target, b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rekey moves the rings of a page's shards that have two generations, and wraps the

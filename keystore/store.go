@@ -58,6 +58,7 @@ type Store struct {
 	advancing  chan struct{} // holds one token: who takes it may advance
 	newcomers  newcomers
 	moveBudget int      // the constant, but in tests
+	manyShards int      // so is this
 	floor      []uint64 // in a restore: by page, the number that no new event may reuse
 	closed     atomic.Bool
 }
@@ -80,7 +81,7 @@ func newStore(b Backend, r RootStore, o *Options) *Store {
 	}
 	s := &Store{backend: b, readOnly: o.ReadOnly, clock: o.Clock, log: o.Logger,
 		rootAEADs: map[RootID]tink.AEAD{}, flights: map[Subject]*flight{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
-		advancing: make(chan struct{}, 1), moveBudget: moveBudget}
+		advancing: make(chan struct{}, 1), moveBudget: moveBudget, manyShards: manyShards}
 	s.roots.Store(&r)
 	s.lease.clocks = clocks{boot: bootTime, wall: time.Now}
 	if s.clock == nil {
