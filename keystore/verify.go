@@ -17,7 +17,9 @@ type VerifyReport struct {
 // Verify reads the whole keystore, with flat memory, and checks that every page and
 // ring opens and stands where it belongs, under a generation that its page holds; that
 // no generation is left over; that the worklists agree with the rings; and that no root
-// lives which should be dead. The error is about what could not be read at all.
+// lives which should be dead. The error is about what could not be read at all. It looks
+// at one place after the other: while other processes advance it can report what is not so,
+// and is to be asked again.
 func (s *Store) Verify(ctx context.Context) (VerifyReport, error) {
 	v := &verifier{s: s, ctx: ctx}
 	if err := s.check(false); err != nil {

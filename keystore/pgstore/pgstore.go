@@ -42,6 +42,8 @@ type Options struct {
 
 	// Standbys are the application_name values of the streaming standbys that must have
 	// replayed an epoch before the root that it superseded is destroyed. Default: none.
+	// One that is not named must never be promoted at grace 0: what it lacks of a single
+	// advance makes all of it unreadable for good. Every process that writes names the same.
 	// The role needs pg_monitor to see them.
 	Standbys []string
 

@@ -1,5 +1,5 @@
 // Package rootfile keeps root keys in a small file, or in several mirrors of it, on
-// the local machine. It is the root store that the embedded keystore uses by default.
+// the local machine. It serves the processes of one host.
 //
 // A mirror is a pair of files: PATH holds the living roots and the ids of those that
 // were destroyed, PATH.anchor holds the anchor and the tombstones that a restore must
@@ -11,6 +11,10 @@
 // To that end the root file is replaced, never changed: the new content goes to a file
 // beside it, the old one is kept by name as PATH.old-…, the new one is renamed over it,
 // the directory is synced, and only then is the old one overwritten and unlinked.
+//
+// Several processes of one host may share the files. They take turns by a lock that dies
+// with its process; one that is stopped while it holds it keeps the others from erasing,
+// not from reading.
 //
 // What it does not guarantee: that the disk really forgets. File systems that copy on
 // write, snapshots, and flash that remaps its blocks keep old ones. Its class is
