@@ -85,6 +85,10 @@ type gang struct {
 	hands                               chan struct{} // one restricts at a time, so that it knows who is restricted
 	end                                 context.Context
 	opened, stale, away, erased, barred atomic.Int64
+
+	// A machine that is stopped while it waits for a lease gives the others as much time. So
+	// the clocks here, which nobody else's follow, jump between changes only.
+	waiting sync.RWMutex
 }
 
 func (g *gang) pick(r *rand.Rand) *victim { return g.people[r.IntN(len(g.people))] }
@@ -157,6 +161,8 @@ func (g *gang) ensure(p *process, r *rand.Rand) error {
 
 // change erases, restricts and releases, rotates, or advances.
 func (g *gang) change(p *process, r *rand.Rand) error {
+	g.waiting.RLock()
+	defer g.waiting.RUnlock()
 	ctx, cancel := context.WithTimeout(p.c.ctx, time.Second)
 	defer cancel()
 	v := g.pick(r)
@@ -218,7 +224,9 @@ func (g *gang) disturb(p *process, r *rand.Rand) error {
 	case 1:
 		p.through(refuse)
 	case 2:
+		g.waiting.Lock()
 		p.pass(time.Hour) // stopped
+		g.waiting.Unlock()
 	case 3:
 		p.wall.Add(int64(time.Duration(r.IntN(200)-100) * time.Millisecond))
 	}
