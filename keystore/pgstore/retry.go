@@ -32,7 +32,11 @@ func (s *Store) try(ctx context.Context, f attempt) error {
 			s.pool.Reset() // the other connections lead to the same server
 		}
 		wait := rand.N(10 * time.Millisecond << min(n, 5))
-		if time.Since(start)+wait > s.retryFor {
+		limit := s.retryFor
+		if lostRace(err) {
+			limit *= 4 // the server is there, and somebody else got on
+		}
+		if time.Since(start)+wait > limit {
 			return err
 		}
 		select {
@@ -50,6 +54,12 @@ func (s *Store) once(ctx context.Context, f attempt) (again bool, err error) {
 	}
 	defer c.Release()
 	return f(ctx, c.Conn().PgConn())
+}
+
+// lostRace tells whether the server gave up a transaction for the sake of another.
+func lostRace(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40001" || pg.Code == "40P01")
 }
 
 // passes tells whether an error may be gone at the next attempt.
