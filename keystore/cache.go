@@ -222,7 +222,7 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 				}
 			}
 		}
-		recs, ready, err := s.readRings(ctx, keys, subjects, at, shards, stamps)
+		recs, err := s.readRings(ctx, keys, subjects, at, shards, stamps, found)
 		if err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 		}
 		again := at[:0:0]
 		for n, i := range at {
-			if found[i] = ready[n]; found[i] != nil || recs[n].Rev == 0 {
+			if found[i] != nil || recs[n].Rev == 0 {
 				continue
 			}
 			r, err := s.decodeRing(ctx, subjects[i], shards[n], recs[n])
@@ -261,30 +261,32 @@ func (s *Store) load(ctx context.Context, subjects []Subject, at []int, found []
 
 // readRings reads the records of keys, of which the first are rings of subjects. Where the
 // backend hands them out as they come, and their pages are remembered, entries are made of
-// rings meanwhile: those that are ready have no value among the records.
-func (s *Store) readRings(ctx context.Context, keys [][]byte, subjects []Subject, at []int, shards []uint16, stamps []uint64) (recs []Record, ready []*entry, err error) {
-	ready = make([]*entry, len(at))
+// rings meanwhile, into found: those have no value among the records.
+func (s *Store) readRings(ctx context.Context, keys [][]byte, subjects []Subject, at []int, shards []uint16, stamps []uint64, found []*entry) (recs []Record, err error) {
+	for _, i := range at {
+		found[i] = nil
+	}
 	b, ok := s.backend.(Streamer)
 	if !ok || len(at) == 1 {
-		recs, err = s.backend.Get(ctx, keys)
-		return recs, ready, err
+		return s.backend.Get(ctx, keys)
 	}
 	recs = make([]Record, len(keys))
 	err = b.Each(ctx, keys, func(n int, rec Record) {
 		recs[n] = Record{Rev: rec.Rev}
 		if n < len(at) {
-			ready[n] = nil
+			found[at[n]] = nil // the read may have been repeated
 			if r := s.decodeAtOnce(subjects[at[n]], shards[n], rec); r != nil {
-				ready[n] = newEntry(r, stamps[n])
-				for i := range ready[n].keys {
-					ready[n].keys[i].cipher() // nearly all will be used, and there is time now
+				e := newEntry(r, stamps[n])
+				for i := range e.keys {
+					e.keys[i].cipher() // nearly all will be used, and there is time now
 				}
+				found[at[n]] = e
 				return
 			}
 		}
 		recs[n].Value = slices.Clone(rec.Value)
 	})
-	return recs, ready, err
+	return recs, err
 }
 
 // decodeAtOnce opens a ring if that takes nothing but what is remembered; else it is nil.
