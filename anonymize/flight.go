@@ -12,7 +12,8 @@ import (
 
 // flights are the subjects that this process is working on. Within a process, a map
 // keeps two goroutines from working on the same subject; between processes, the claim
-// in the subject's journal does. Whoever takes several takes them in sorted order.
+// in the subject's journal does. Whoever waits for
+// others takes several in sorted order; a worker does not wait.
 type flights struct {
 	mu sync.Mutex
 	m  map[keystore.Subject]*flight

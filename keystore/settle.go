@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// outwait returns at a boot time: the expiry of leases.
+// outwait returns when the boot time is until, at which leases are over.
 func (s *Store) outwait(ctx context.Context, until time.Duration) error {
 	l := &s.lease
 	for l.shared() {

@@ -20,8 +20,8 @@ import (
 //
 //	oubli-pgtest-UID/lock                    held while one of the others is made or removed
 //	oubli-pgtest-UID/template-BOOT-HASH/     what initdb made
-//	oubli-pgtest-UID/run-XXXX/alive          locked for as long as its process lives
-//	oubli-pgtest-UID/run-XXXX/server-1/      data, archive, log of a server
+//	oubli-pgtest-UID/run-NUMBER/alive        locked for as long as its process lives
+//	oubli-pgtest-UID/run-NUMBER/server-1/    data, archive, log of a server
 type room struct {
 	base, dir string
 	owner     *owner // whom the servers run as; nil: as this process
