@@ -135,9 +135,11 @@ func (x *conversion) open(ctx context.Context) (in *input, err error) {
 		return nil, err
 	}
 	in = &input{Closer: io.NopCloser(nil)}
-	if in.spec, err = m.Table(x.table); err != nil {
+	table, err := m.Table(x.table)
+	if err != nil {
 		return nil, err
 	}
+	in.spec = table.Spec
 	in.spec.AllowAt = in.spec.AllowAt || x.allowAt
 	format, err := formatOf(x.file, x.format)
 	if err != nil {

@@ -3,13 +3,19 @@
 //
 //	tables:
 //	  invoices:                             # the logical name, as given to NewCodec
+//	    db: sales.Invoice                   # the table in the database; default: the logical name
 //	    subject: customer=customer_id       # kind=column
 //	    key: invoice_id                     # binds each value to its row
 //	    allow_at: true                      # ids may hold an @
+//	    triggers: [audit_invoice]           # triggers on it that somebody has looked at
 //	    personal:                           # a name, or a name with options
 //	      - billing_address: {purpose: tax}
 //	      - billing_city: {replace: Erased}
 //	      - billing_postal_code: {blank: "first:2"}
+//	      - paid_on: {db: paidOn, type: date, blank: year}
+//
+// Names in db are those of the database's catalog, to the letter; a name that holds a dot
+// stands in double quotes. A field's type is what the column was before it was adopted.
 //
 // Nothing is guessed: a key that is not known, or stands twice, is a mistake. All
 // mistakes of a file are reported together, each with its line.
@@ -37,7 +43,21 @@ const maxSize = 1 << 20
 // Map is a data map.
 type Map struct {
 	file   string
-	tables []fieldcrypt.Spec // in the order of the file
+	tables []Table // in the order of the file
+}
+
+// Table is what a data map says about a table.
+type Table struct {
+	fieldcrypt.Spec
+	DB       []string // in the database: schema and table, or the table alone
+	Columns  []Column // of Fields, in their order
+	Triggers []string // that somebody has looked at
+}
+
+// Column is a personal column in the database.
+type Column struct {
+	DB   string // its name
+	Type string // before it was adopted; empty: what the database says
 }
 
 // Load reads the data map in a file. Its error names every mistake.
@@ -83,13 +103,19 @@ func Parse(file string, text []byte) (*Map, error) {
 }
 
 // Table returns what the map says about a table.
-func (m *Map) Table(name string) (fieldcrypt.Spec, error) {
-	i := slices.IndexFunc(m.tables, func(s fieldcrypt.Spec) bool { return s.Table == name })
+func (m *Map) Table(name string) (Table, error) {
+	i := slices.IndexFunc(m.tables, func(t Table) bool { return t.Table == name })
 	if i < 0 {
-		return fieldcrypt.Spec{}, fmt.Errorf("table %q is not in the data map %s, which has: %s", name, m.file, strings.Join(m.Names(), ", "))
+		return Table{}, fmt.Errorf("table %q is not in the data map %s, which has: %s", name, m.file, strings.Join(m.Names(), ", "))
 	}
 	return m.tables[i], nil
 }
+
+// Tables returns all tables in the order of the file.
+func (m *Map) Tables() []Table { return slices.Clone(m.tables) }
+
+// File is the map's name for messages.
+func (m *Map) File() string { return m.file }
 
 // Names returns the names of the tables in the order of the file.
 func (m *Map) Names() []string {
@@ -166,28 +192,85 @@ func (p *parser) text(n *yaml.Node, what string) string {
 	return n.Value
 }
 
-func (p *parser) table(name, value *yaml.Node) fieldcrypt.Spec {
+func (p *parser) table(name, value *yaml.Node) Table {
 	what := fmt.Sprintf("table %q", name.Value)
-	s := fieldcrypt.Spec{Table: name.Value}
+	t := Table{Spec: fieldcrypt.Spec{Table: name.Value}, DB: []string{name.Value}}
 	if name.Value == "" {
 		p.bad(name, "a table needs a name")
 	}
 	p.mapping(value, what, keys{
-		"subject": func(n *yaml.Node) { s.Kind, s.SubjectColumn = p.subject(n, what) },
-		"key":     func(n *yaml.Node) { s.Key = p.text(n, what+": key") },
+		"db":      func(n *yaml.Node) { t.DB = p.tableName(n, what+": db") },
+		"subject": func(n *yaml.Node) { t.Kind, t.SubjectColumn = p.subject(n, what) },
+		"key":     func(n *yaml.Node) { t.Key = p.text(n, what+": key") },
 		"allow_at": func(n *yaml.Node) {
-			if err := n.Decode(&s.AllowAt); err != nil {
+			if err := n.Decode(&t.AllowAt); err != nil {
 				p.bad(n, "%s: allow_at: true or false is needed", what)
 			}
 		},
-		"personal": func(n *yaml.Node) { s.Fields = p.personal(n, what) },
+		"triggers": func(n *yaml.Node) { t.Triggers = p.texts(n, what+": triggers") },
+		"personal": func(n *yaml.Node) { t.Fields, t.Columns = p.personal(n, what) },
 	}, "subject", "personal")
-	for _, f := range s.Fields {
-		if f.Name != "" && (f.Name == s.SubjectColumn || f.Name == s.Key) {
+	columns := map[string]string{}
+	for i, f := range t.Fields {
+		column := t.Columns[i].DB
+		switch other := columns[column]; {
+		case f.Name == "" || column == "":
+		case f.Name == t.SubjectColumn || f.Name == t.Key || column == t.SubjectColumn || column == t.Key:
 			p.bad(name, "%s: %q identifies the row, so it cannot be sealed as well", what, f.Name)
+		case other != "":
+			p.bad(name, "%s: fields %q and %q are both column %q", what, other, f.Name, column)
+		default:
+			columns[column] = f.Name
 		}
 	}
-	return s
+	return t
+}
+
+// tableName reads schema.table or table. Double quotes hold a name that has a dot, and
+// stand in it as two.
+func (p *parser) tableName(n *yaml.Node, what string) []string {
+	names, ok := splitName(p.text(n, what))
+	if !ok && n.Value != "" {
+		p.bad(n, "%s: a table or schema.table is needed; a name with a dot stands in double quotes", what)
+	}
+	return names
+}
+
+func splitName(s string) (names []string, ok bool) {
+	for {
+		var name string
+		if strings.HasPrefix(s, `"`) {
+			s = s[1:]
+			for {
+				part, rest, closed := strings.Cut(s, `"`)
+				if !closed {
+					return nil, false
+				}
+				name, s = name+part, rest
+				if !strings.HasPrefix(s, `"`) {
+					break
+				}
+				name, s = name+`"`, s[1:]
+			}
+		} else {
+			end := len(s)
+			if i := strings.IndexAny(s, `."`); i >= 0 {
+				end = i
+			}
+			name, s = s[:end], s[end:]
+		}
+		if name == "" || len(names) == 2 {
+			return nil, false
+		}
+		names = append(names, name)
+		if s == "" {
+			return names, true
+		}
+		if s[0] != '.' {
+			return nil, false
+		}
+		s = s[1:]
+	}
 }
 
 func (p *parser) subject(n *yaml.Node, what string) (kind, column string) {
@@ -202,17 +285,29 @@ func (p *parser) subject(n *yaml.Node, what string) (kind, column string) {
 	return kind, column
 }
 
-func (p *parser) personal(n *yaml.Node, what string) (fields []fieldcrypt.FieldSpec) {
+// texts reads a list of texts.
+func (p *parser) texts(n *yaml.Node, what string) (list []string) {
+	if n.Kind != yaml.SequenceNode {
+		p.bad(n, "%s: a list is needed", what)
+		return nil
+	}
+	for _, item := range n.Content {
+		list = append(list, p.text(item, what))
+	}
+	return list
+}
+
+func (p *parser) personal(n *yaml.Node, what string) (fields []fieldcrypt.FieldSpec, columns []Column) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
 		p.bad(n, "%s: personal: a list of fields is needed", what)
-		return nil
+		return nil, nil
 	}
 	lines := map[string]int{}
 	for _, item := range n.Content {
-		f := fieldcrypt.FieldSpec{}
+		f, c := fieldcrypt.FieldSpec{}, Column{}
 		if item.Kind == yaml.MappingNode && len(item.Content) == 2 {
 			f.Name = p.text(item.Content[0], what+": personal")
-			p.options(item.Content[1], fmt.Sprintf("%s: field %q", what, f.Name), &f)
+			p.options(item.Content[1], fmt.Sprintf("%s: field %q", what, f.Name), &f, &c)
 		} else if f.Name = p.text(item, what+": personal: a field"); f.Name == "" {
 			continue
 		}
@@ -221,13 +316,18 @@ func (p *parser) personal(n *yaml.Node, what string) (fields []fieldcrypt.FieldS
 			continue
 		}
 		lines[f.Name] = item.Line
-		fields = append(fields, f)
+		if c.DB == "" {
+			c.DB = f.Name
+		}
+		fields, columns = append(fields, f), append(columns, c)
 	}
-	return fields
+	return fields, columns
 }
 
-func (p *parser) options(n *yaml.Node, what string, f *fieldcrypt.FieldSpec) {
+func (p *parser) options(n *yaml.Node, what string, f *fieldcrypt.FieldSpec, c *Column) {
 	p.mapping(n, what, keys{
+		"db":      func(n *yaml.Node) { c.DB = p.text(n, what+": db") },
+		"type":    func(n *yaml.Node) { c.Type = p.text(n, what+": type") },
 		"purpose": func(n *yaml.Node) { f.Purpose = p.text(n, what+": purpose") },
 		"replace": func(n *yaml.Node) { f.Replace = p.text(n, what+": replace") },
 		"blank": func(n *yaml.Node) {

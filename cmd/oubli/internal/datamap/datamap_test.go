@@ -39,9 +39,63 @@ func TestParse(t *testing.T) {
 			{Name: "billing_postal_code", Purpose: "tax", Blank: "first:2"},
 			{Name: "plain"},
 		},
-	}, s)
+	}, s.Spec)
+	require.Equal(t, []string{"invoices"}, s.DB)
+	require.Equal(t, "billing_city", s.Columns[1].DB)
 	_, err = m.Table("custmers")
 	require.ErrorContains(t, err, `table "custmers" is not in the data map m, which has: customers, invoices`)
+}
+
+func TestDatabaseNames(t *testing.T) {
+	m, err := Parse("m", []byte(`
+tables:
+  customers:
+    db: '"my.schema".Customer'
+    subject: customer=CustomerId
+    triggers: [audit, "other one"]
+    personal:
+      - email: {db: EMail}
+      - born: {db: birthDate, type: timestamp without time zone, blank: year}
+      - photo: {type: bytea}
+      - phone
+`))
+	require.NoError(t, err)
+	c, err := m.Table("customers")
+	require.NoError(t, err)
+	require.Equal(t, []string{"my.schema", "Customer"}, c.DB)
+	require.Equal(t, []string{"audit", "other one"}, c.Triggers)
+	require.Equal(t, []Column{{"EMail", ""}, {"birthDate", "timestamp without time zone"}, {"photo", "bytea"}, {"phone", ""}}, c.Columns)
+}
+
+func TestSplitName(t *testing.T) {
+	for text, want := range map[string][]string{
+		"t":            {"t"},
+		"s.t":          {"s", "t"},
+		`"s.t"`:        {"s.t"},
+		`"a""b".c`:     {`a"b`, "c"},
+		`s."T x"`:      {"s", "T x"},
+		`Größe.Kunden`: {"Größe", "Kunden"},
+	} {
+		got, ok := splitName(text)
+		require.True(t, ok, text)
+		require.Equal(t, want, got, text)
+	}
+	for _, text := range []string{"", ".", "a.", ".a", "a.b.c", `"a`, `"a"b`, `a"b"`, `""`, `a..b`} {
+		_, ok := splitName(text)
+		require.False(t, ok, text)
+	}
+}
+
+func TestDatabaseNamesThatClash(t *testing.T) {
+	_, err := Parse("m", []byte(`
+tables:
+  a:
+    db: x.y.z
+    subject: k=id
+    personal: [{p: {db: id}}, {q: {db: c}}, {c: {}}, c2]
+`))
+	require.ErrorContains(t, err, "m:4: table \"a\": db: a table or schema.table is needed")
+	require.ErrorContains(t, err, `m:3: table "a": "p" identifies the row`)
 }
 
 func TestAllMistakesAtOnce(t *testing.T) {
@@ -69,9 +123,9 @@ other: 1
 	for i, want := range []string{
 		`m:3: table "a": subject: kind=column is needed`,
 		`m:4: table "a": field "x" stands here twice, first in line 4`,
-		`m:5: table "a": "colour" is not known here; known: allow_at, key, personal, subject`,
+		`m:5: table "a": "colour" is not known here; known: allow_at, db, key, personal, subject, triggers`,
 		`m:7: table "b": subject: invalid: kind "cust/omer"`,
-		`m:10: table "b": field "x": "purpos" is not known here; known: blank, purpose, replace`,
+		`m:10: table "b": field "x": "purpos" is not known here; known: blank, db, purpose, replace, type`,
 		`m:11: table "b": field "y": blank: "first:0" is not known`,
 		`m:12: table "b": field "z": purpose: a text is needed`,
 		`m:13: table "b": personal: a field: a text is needed`,
