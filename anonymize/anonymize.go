@@ -178,7 +178,7 @@ func (e *Eraser) checkKeep(ctx context.Context, keep []string, subjects []keysto
 			continue
 		}
 		for _, purpose := range keep {
-			if !slices.ContainsFunc(tables, func(t table) bool { return hasPurpose(t, purpose) }) &&
+			if !slices.ContainsFunc(tables, func(t registered) bool { return hasPurpose(t, st.Subject.Kind(), purpose) }) &&
 				!slices.ContainsFunc(st.Keys, func(k keystore.KeyInfo) bool { return k.Purpose == purpose }) {
 				return invalid("%s: purpose %q is to be kept, but no registered table of its kind has a field of that purpose", st.Subject, purpose)
 			}

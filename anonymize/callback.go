@@ -12,7 +12,7 @@ import (
 )
 
 // CallbackError is what the application's own code failed with: a receiver, a source,
-// a row's Anonymize. Its text holds that code's error, which may name personal values;
+// a row's Anonymize, Tables. Its text holds that code's error, which may name personal values;
 // in logs it shows only types.
 type CallbackError struct {
 	Op  string // what was called, as "receiver" or "SaveFields"

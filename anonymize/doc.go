@@ -12,7 +12,8 @@
 //     that fails, panics, or dies with its process is called again: at least once.
 //     Until all have acknowledged, nothing is destroyed and [Eraser.Cancel] undoes it.
 //  3. The subject's rows in every registered table of its kind are blanked, and only
-//     the changed columns are saved.
+//     the changed columns are saved: row by row ([Register]), or all tables in one
+//     transaction ([Eraser.RegisterTables]).
 //  4. The keys are destroyed and the tree advances, once for a whole batch.
 //
 // All durable state lives in the keystore. Twice is the same as once, and whoever comes

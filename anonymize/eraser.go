@@ -64,7 +64,7 @@ type Eraser struct {
 	wake    chan struct{}
 
 	mu        sync.Mutex
-	tables    []table
+	tables    []registered
 	receivers []receiver
 	recorded  map[string][]string // names that this process has recorded durably, by kind
 	mistakes  []error
@@ -179,25 +179,15 @@ func (e *Eraser) receiversOf(kind string) []receiver {
 	return rs
 }
 
-func (e *Eraser) tablesOf(kind string) []table {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var ts []table
-	for _, t := range e.tables {
-		if t.kind() == kind {
-			ts = append(ts, t)
-		}
-	}
-	return ts
-}
-
 // kinds returns the kinds that this process has tables or receivers for.
 func (e *Eraser) kinds() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var kinds []string
 	for _, t := range e.tables {
-		kinds = append(kinds, t.kind())
+		for _, info := range t.infos() {
+			kinds = append(kinds, info.Kind)
+		}
 	}
 	for _, r := range e.receivers {
 		kinds = append(kinds, r.kind)

@@ -26,7 +26,7 @@ type Document struct {
 // TableData is the subject's rows in one table.
 type TableData struct {
 	Table string
-	Rows  [][]fieldcrypt.NamedValue // the columns of each row, in the order of the struct
+	Rows  [][]fieldcrypt.NamedValue // the columns of each row, in the order of the struct or of the database
 }
 
 // Export returns a subject's own data from all registered tables of its kind. It
@@ -52,8 +52,10 @@ func (e *Eraser) Export(ctx context.Context, s keystore.Subject) (*Document, err
 		if err != nil {
 			return nil, err
 		}
-		d.Tables = append(d.Tables, data)
-		rows += len(data.Rows)
+		d.Tables = append(d.Tables, data...)
+		for _, table := range data {
+			rows += len(table.Rows)
+		}
 	}
 	if rows == 0 && st.State == keystore.StateUnknown {
 		return nil, &keystore.Error{Op: "export", Subject: s, Err: keystore.ErrUnknownSubject, Hint: "no key was ever made and no table has a row"}
@@ -61,24 +63,24 @@ func (e *Eraser) Export(ctx context.Context, s keystore.Subject) (*Document, err
 	return d, nil
 }
 
-func (t *Table[T]) export(ctx context.Context, s keystore.Subject) (TableData, error) {
+func (t *Table[T]) export(ctx context.Context, s keystore.Subject) ([]TableData, error) {
 	data := TableData{Table: t.name()}
 	rows, err := t.collect(ctx, s)
 	if err != nil {
-		return data, err
+		return nil, err
 	}
 	for i := range rows {
 		values, err := t.codec.Export(ctx, &rows[i])
 		if err != nil {
-			return data, err
+			return nil, err
 		}
 		data.Rows = append(data.Rows, values)
 	}
-	return data, nil
+	return []TableData{data}, nil
 }
 
 // MarshalJSON writes subject, state and tables; for each row the values by name, in the
-// order of the struct, and the names of those that are erased or withheld, whose
+// order of TableData, and the names of those that are erased or withheld, whose
 // values are replacements or null. Bytes are base64, as in encoding/json.
 func (d *Document) MarshalJSON() ([]byte, error) {
 	type row struct {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/oubli/oubli/fieldcrypt"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -63,19 +62,15 @@ func (e *Eraser) PreviewWith(ctx context.Context, r *Request, s keystore.Subject
 		return nil, err
 	}
 	for _, t := range e.tablesOf(s.Kind()) {
-		tp := TablePlan{Table: t.name(), Fields: []string{}, Kept: []string{}}
-		if tp.Rows, err = t.count(ctx, s); err != nil {
+		rows, err := t.counts(ctx, s)
+		if err != nil {
 			return nil, err
 		}
-		for _, f := range t.fields() {
-			switch {
-			case f.Purpose != "" && slices.Contains(keep, f.Purpose):
-				tp.Kept = append(tp.Kept, f.Name)
-			case st.State != keystore.StateErased && !slices.Contains(st.Gone, f.Purpose):
-				tp.Fields = append(tp.Fields, f.Name)
-			}
+		for _, info := range ofKind(t, s.Kind()) {
+			tp := planTable(info, st, keep)
+			tp.Rows = rows[info.Name]
+			p.Tables = append(p.Tables, tp)
 		}
-		p.Tables = append(p.Tables, tp)
 	}
 	switch {
 	case st.State == keystore.StateErased:
@@ -122,7 +117,16 @@ func (e *Eraser) planReceivers(ctx context.Context, p *Plan, st keystore.Status)
 	return nil
 }
 
-// hasPurpose tells whether a table has a field of a purpose.
-func hasPurpose(t table, purpose string) bool {
-	return slices.ContainsFunc(t.fields(), func(f fieldcrypt.Field) bool { return f.Purpose == purpose })
+// planTable sorts the fields of a table into those that would be blanked and the kept.
+func planTable(t TableInfo, st keystore.Status, keep []string) TablePlan {
+	tp := TablePlan{Table: t.Name, Fields: []string{}, Kept: []string{}}
+	for _, f := range t.Fields {
+		switch {
+		case f.Purpose != "" && slices.Contains(keep, f.Purpose):
+			tp.Kept = append(tp.Kept, f.Name)
+		case st.State != keystore.StateErased && !slices.Contains(st.Gone, f.Purpose):
+			tp.Fields = append(tp.Fields, f.Name)
+		}
+	}
+	return tp
 }

@@ -49,16 +49,6 @@ type Table[T any] struct {
 	source Source[T]
 }
 
-// table is a Table whose row type does not matter.
-type table interface {
-	name() string
-	kind() string
-	fields() []fieldcrypt.Field
-	blankAll(ctx context.Context, s keystore.Subject, keep []string) error
-	count(ctx context.Context, s keystore.Subject) (int, error)
-	export(ctx context.Context, s keystore.Subject) (TableData, error)
-}
-
 // Register adds a table to an Eraser: the codec that its rows are sealed with, and the
 // source that finds and saves them. A table's name may be registered once.
 func Register[T any](e *Eraser, c *fieldcrypt.Codec[T], src Source[T]) *Table[T] {
@@ -67,15 +57,7 @@ func Register[T any](e *Eraser, c *fieldcrypt.Codec[T], src Source[T]) *Table[T]
 		e.mistake("a table of %T was registered without its codec or source", *new(T))
 		return t
 	}
-	e.mu.Lock()
-	taken := slices.ContainsFunc(e.tables, func(o table) bool { return o.name() == t.name() })
-	if !taken {
-		e.tables = append(e.tables, t)
-	}
-	e.mu.Unlock()
-	if taken {
-		e.mistake("table %q is registered twice", t.name())
-	}
+	e.register(t)
 	return t
 }
 
@@ -159,9 +141,12 @@ func (t *Table[T]) Blank(ctx context.Context, row *T, keep ...string) (columns [
 	return columns, nil
 }
 
-func (t *Table[T]) name() string               { return t.codec.Table() }
-func (t *Table[T]) kind() string               { return t.codec.Kind() }
-func (t *Table[T]) fields() []fieldcrypt.Field { return t.codec.Fields() }
+func (t *Table[T]) name() string { return t.codec.Table() }
+func (t *Table[T]) kind() string { return t.codec.Kind() }
+
+func (t *Table[T]) infos() []TableInfo {
+	return []TableInfo{{Name: t.name(), Kind: t.kind(), Fields: t.codec.Fields()}}
+}
 
 func (t *Table[T]) blankAll(ctx context.Context, s keystore.Subject, keep []string) error {
 	rows, err := t.collect(ctx, s)
@@ -183,10 +168,10 @@ func (t *Table[T]) blankAll(ctx context.Context, s keystore.Subject, keep []stri
 	return nil
 }
 
-func (t *Table[T]) count(ctx context.Context, s keystore.Subject) (int, error) {
+func (t *Table[T]) counts(ctx context.Context, s keystore.Subject) (map[string]int, error) {
 	n := 0
 	err := t.each(ctx, s, func(T) { n++ })
-	return n, err
+	return map[string]int{t.name(): n}, err
 }
 
 // stored yields the subject's rows as the source has them, and an error in place of
