@@ -114,6 +114,13 @@ func (m *Map) Table(name string) (Table, error) {
 // Tables returns all tables in the order of the file.
 func (m *Map) Tables() []Table { return slices.Clone(m.tables) }
 
+// AllowAt makes all tables accept ids with an @.
+func (m *Map) AllowAt() {
+	for i := range m.tables {
+		m.tables[i].AllowAt = true
+	}
+}
+
 // File is the map's name for messages.
 func (m *Map) File() string { return m.file }
 
