@@ -47,53 +47,62 @@ func (c *Codec[T]) Blank(ctx context.Context, row *T, keep []string) (columns []
 
 // blankRow turns the slots of a stored row into blanks.
 func (p *plan) blankRow(sc *scratch, row reflect.Value, keys keystore.Keys, key string, keep []string) (columns []string, bad *RowError) {
-	fail := func(f *field, id uint32, err error) ([]string, *RowError) {
+	f, err := p.load(sc, row, false)
+	id := uint32(0)
+	if err == nil {
+		f, id, err = p.blankSlots(sc, keys, key, keep)
+	}
+	if err != nil {
 		return nil, p.rowError("blank", 0, keys.Subject(), f, id, err)
 	}
-	if f, err := p.load(sc, row, false); err != nil {
-		return fail(f, 0, err)
-	}
-	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, p.keyed)
-	rowAAD := len(sc.aad)
 	for i := range p.fields {
-		f, s := &p.fields[i], &sc.slots[i]
+		if sc.slots[i].blanked() {
+			columns = append(columns, p.fields[i].Name)
+		}
+	}
+	return columns, nil
+}
+
+// blankSlots turns stored slots into blanks or NULL, or keeps them.
+func (t *table) blankSlots(sc *scratch, keys keystore.Keys, key string, keep []string) (bad *field, id uint32, err error) {
+	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, t.keyed)
+	rowAAD := len(sc.aad)
+	for i := range t.fields {
+		f, s := &t.fields[i], &sc.slots[i]
 		if s.state != slotStored {
 			continue
 		}
-		if slices.Contains(keep, f.Purpose) || s.isBlank() {
+		if slices.Contains(keep, f.Purpose) || s.read(sc).form == formBlank {
 			s.state = slotKeep
 			continue
 		}
-		columns = append(columns, f.Name)
 		value := f.replacement(keys.Subject())
 		if f.rule.generalizes() {
 			sc.plain = sc.plain[:0]
-			id, err := p.openSlot(sc, keys, f, s, rowAAD)
+			id, err := t.openSlot(sc, keys, f, s, rowAAD)
 			switch {
 			case err == nil && s.status == StatusOpen:
 				if part := f.rule.generalize(string(sc.plain)); part != "" {
 					value = part
 				}
 			case s.status == StatusWithheld:
-				return fail(f, id, keys.Err())
+				return f, id, keys.Err()
 			}
 		}
-		if s.state = slotNull; f.rule.kind != ruleNull {
-			s.blank(value)
-		}
+		s.blankBy(f.rule, value)
 	}
-	return columns, nil
+	return nil, 0, nil
 }
 
-// isBlank tells whether a stored slot holds a blank.
-func (s *slot) isBlank() bool {
-	text := s.text
-	if s.bin {
-		text = string(s.data)
+// blankBy makes the slot NULL or a new blank.
+func (s *slot) blankBy(r rule, value string) {
+	if s.state = slotNull; r.kind != ruleNull {
+		s.blank(value)
 	}
-	_, err := parseBlank(text)
-	return err == nil
 }
+
+// blanked tells whether the slot was made NULL or a blank.
+func (s *slot) blanked() bool { return s.state == slotDone || s.state == slotNull }
 
 func (p *plan) storeBlanks(sc *scratch, row reflect.Value) {
 	p.storeSealed(sc, row)

@@ -71,6 +71,7 @@ func (c *Codec[T]) withRows(ctx context.Context, sc *scratch, rows []*T, write b
 			todo := sc.todo[from:min(from+chunk, len(sc.todo))]
 			keys := keys[from : from+len(todo)]
 			mark := len(bad)
+			clear(sc.met)
 			for n, i := range todo {
 				before[n] = *rows[i]
 				if b := work(i, reflect.ValueOf(rows[i]).Elem(), keys[n]); b != nil {
@@ -78,6 +79,7 @@ func (c *Codec[T]) withRows(ctx context.Context, sc *scratch, rows []*T, write b
 				}
 			}
 			if keystore.Fresh(keys...) {
+				c.count(sc)
 				continue
 			}
 			bad = bad[:mark]

@@ -41,6 +41,11 @@ func (c *Codec[T]) Kind() string { return c.kind }
 // Fields returns the personal fields in struct order.
 func (c *Codec[T]) Fields() []Field { return c.describe() }
 
+// Plaintext tells how many values were read as plaintext since the codec was made, by
+// column that is being adopted: see Options.Adopting. Whose cannot be shown any more, or
+// not to that context, count as well.
+func (c *Codec[T]) Plaintext() map[string]int64 { return c.plaintexts() }
+
 // SubjectOf returns whose row it is. The error wraps keystore.ErrInvalid: an id that is
 // empty or zero is one that the database has not made yet.
 func (c *Codec[T]) SubjectOf(row *T) (keystore.Subject, error) {
@@ -124,25 +129,26 @@ func (p *plan) load(sc *scratch, row reflect.Value, seal bool) (*field, error) {
 		}
 		switch f.kind {
 		case kindString:
-			// An empty string to be sealed is content; a stored one was NULL.
-			if s.text = v.String(); seal || s.text != "" {
+			// An empty string to be sealed is content; a stored one was NULL, unless it
+			// may be plaintext.
+			if s.text = v.String(); seal || s.text != "" || f.adopting() {
 				s.state = inClear
 			}
 		case kindStringPointer:
 			if !v.IsNil() {
-				if s.text = v.Elem().String(); seal || s.text != "" {
+				if s.text = v.Elem().String(); seal || s.text != "" || f.adopting() {
 					s.state = inClear
 				}
 			}
 		case kindBytes:
 			s.bin = true
-			if s.data = v.Bytes(); seal && s.data != nil || len(s.data) > 0 {
+			if s.data = v.Bytes(); s.data != nil && (seal || len(s.data) > 0 || f.adopting()) {
 				if s.state = inClear; seal {
 					s.state = slotEncoded
 				}
 			}
 		case kindPrivate:
-			if err := loadPrivate(sc, s, v.Addr().Interface().(private), seal); err != nil {
+			if err := loadPrivate(sc, f, s, v.Addr().Interface().(private), seal); err != nil {
 				return f, err
 			}
 		}
@@ -150,12 +156,12 @@ func (p *plan) load(sc *scratch, row reflect.Value, seal bool) (*field, error) {
 	return nil, nil
 }
 
-func loadPrivate(sc *scratch, s *slot, p private, seal bool) (err error) {
+func loadPrivate(sc *scratch, f *field, s *slot, p private, seal bool) (err error) {
 	text, stored := p.storedText()
 	switch {
-	case stored:
+	case stored && (text != "" || f.adopting()):
 		s.state, s.text = slotStored, text
-	case p.IsNull():
+	case stored, p.IsNull():
 	case !seal:
 		return fmt.Errorf("%w: the value is in the clear already", keystore.ErrInvalid)
 	default:
@@ -197,7 +203,7 @@ func (p *plan) storeOpened(sc *scratch, row reflect.Value) {
 		texts = string(sc.plain)
 	}
 	if p.inBytes {
-		bytes = append([]byte(nil), sc.plain...)
+		bytes = append([]byte{}, sc.plain...) // not nil: that would be NULL
 	}
 	for i := range p.fields {
 		f, s := &p.fields[i], &sc.slots[i]

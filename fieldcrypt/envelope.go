@@ -1,6 +1,7 @@
 package fieldcrypt
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -77,6 +78,73 @@ func formOfBytes(b []byte) form {
 		return f
 	}
 	return formOther
+}
+
+// reading is a stored value taken apart, as far as that goes without keys.
+type reading struct {
+	form     form
+	envelope []byte // formSealed: in binary; it aliases the slot or the scratch
+	value    string // formBlank: what it carries
+	err      error  // formOther: why it is none of these
+}
+
+// read takes the slot's value apart. Envelopes are read in both forms wherever they
+// stand: a column of bytes may be a Private to one program and a []byte to another.
+func (s *slot) read(sc *scratch) reading {
+	text, binary := s.text, s.data
+	switch {
+	case s.bin && bytes.HasPrefix(s.data, []byte(word)):
+		text = string(s.data)
+	case s.bin:
+		return readBinary(binary)
+	case text != "" && text[0] >= kindSealed && text[0] <= kindNewest:
+		sc.bin = append(sc.bin[:0], text...)
+		return readBinary(sc.bin)
+	}
+	switch formOf(text) {
+	case formNewer:
+		return reading{form: formNewer}
+	case formBlank:
+		value, err := parseBlank(text)
+		if err != nil {
+			return reading{err: err}
+		}
+		return reading{form: formBlank, value: value}
+	case formSealed:
+		var err error
+		if sc.bin, err = appendBinary(sc.bin[:0], text); err != nil {
+			return reading{err: err}
+		}
+		return readBinary(sc.bin)
+	}
+	return reading{err: errNoEnvelope}
+}
+
+// readBinary is read for what may be a binary envelope.
+func readBinary(b []byte) reading {
+	switch _, _, _, err := parseSealed(b); {
+	case err == nil:
+		return reading{form: formSealed, envelope: b}
+	case err == ErrVersion && len(b) >= Overhead:
+		return reading{form: formNewer}
+	default:
+		return reading{err: err}
+	}
+}
+
+// isStored tells whether a text has the form of an envelope or a blank of some version,
+// all of it.
+func isStored(text string) bool {
+	s := slot{text: text}
+	return s.read(&scratch{}).form != formOther
+}
+
+// asText gives the text of what may be a binary envelope, and anything else as it is.
+func asText(s string) string {
+	if s == "" || s[0] != kindSealed || !isStored(s) {
+		return s
+	}
+	return string(appendText(nil, []byte(s)))
 }
 
 // parseSealed takes a binary envelope apart. The parts alias b.

@@ -12,7 +12,7 @@ import (
 
 // RowError says what is the matter with one field of one row. It holds no value.
 type RowError struct {
-	Op      string           // seal, open, blank or export
+	Op      string           // seal, open, blank, export, inspect, adopt or reconcile
 	Row     int              // index in the call
 	Subject keystore.Subject // zero if the row names nobody
 	Table   string

@@ -78,6 +78,7 @@ func (c *Codec[T]) openRows(ctx context.Context, sc *scratch, rows []*T, used []
 		if err != nil {
 			return c.rowError("open", i, keys.Subject(), f, id, err)
 		}
+		sc.meet()
 		c.storeOpened(sc, row)
 		if c.statusAt != nil {
 			if v, ok := at(row, c.statusAt); ok {

@@ -37,38 +37,23 @@ func (t *table) openRow(sc *scratch, keys keystore.Keys, key string) (status Sta
 
 // openSlot opens one stored value.
 func (t *table) openSlot(sc *scratch, keys keystore.Keys, f *field, s *slot, rowAAD int) (id uint32, err error) {
-	form := formOf(s.text)
-	if s.bin {
-		form = formOfBytes(s.data)
-	}
-	switch form {
+	r := s.read(sc)
+	switch r.form {
 	case formNewer:
 		return 0, ErrVersion
 	case formOther:
-		return 0, errNoEnvelope
+		if f.adopting() {
+			return 0, openPlain(sc, keys, f, s)
+		}
+		return 0, r.err
 	case formBlank:
-		text := s.text
-		if s.bin {
-			text = string(s.data)
-		}
-		value, err := parseBlank(text)
-		if err != nil {
-			return 0, err
-		}
 		if !blankAllowed(keys, f) {
 			return 0, errForged
 		}
-		s.status, s.text = StatusErased, f.blankReads(value, keys.Subject())
+		s.status, s.text = StatusErased, f.blankReads(r.value, keys.Subject())
 		return 0, nil
 	}
-	envelope := s.data
-	if !s.bin {
-		if sc.bin, err = appendBinary(sc.bin[:0], s.text); err != nil {
-			return 0, err
-		}
-		envelope = sc.bin
-	}
-	sc.plain, id, err = t.appendOpened(sc.plain, sc, keys, f, envelope, rowAAD)
+	sc.plain, id, err = t.appendOpened(sc.plain, sc, keys, f, r.envelope, rowAAD)
 	switch {
 	case err == nil:
 		s.status = StatusOpen

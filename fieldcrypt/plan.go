@@ -226,6 +226,9 @@ func (w *walker) finish() {
 	if len(w.fields) == 0 && len(w.mistakes) == 0 {
 		w.mistake(w.row.Name(), "no personal field: tag one with `oubli:\"name\"`")
 	}
+	for _, err := range w.adopt() {
+		w.mistake(w.row.Name(), "%w", err)
+	}
 	if w.inPlace() && w.statuses == 0 && !w.strict {
 		w.mistake(w.row.Name(), "strings and bytes that are withheld read as empty, and only a field of type fieldcrypt.Status tells them from those that are: add one, or set Options.Strict")
 	}

@@ -40,7 +40,8 @@ type Private[T any] struct{ b *box[T] }
 type box[T any] struct {
 	value  T
 	status Status // empty: sealed, not opened yet
-	stored string // the text as stored; empty: the value is in the clear
+	stored string // the text as stored; empty: the value is in the clear, or empty is true
+	empty  bool   // an empty text is stored: NULL, but for a codec that adopts the column
 }
 
 // NewPrivate makes a Private that holds value.
@@ -58,7 +59,7 @@ func (p Private[T]) Get() (value T, ok bool) {
 }
 
 // IsNull tells whether no value is held, not even a sealed one.
-func (p Private[T]) IsNull() bool { return p.b == nil }
+func (p Private[T]) IsNull() bool { return p.b == nil || p.b.empty && p.b.status == "" }
 
 // Status tells how the value was read: open, withheld or erased. It is empty for NULL
 // and for what is sealed and was not opened.
@@ -79,12 +80,13 @@ func (p Private[T]) LogValue() slog.Value { return slog.StringValue(placeholder)
 func (p Private[T]) MarshalText() ([]byte, error) { return []byte(placeholder), nil }
 
 // Value implements driver.Valuer: nil for NULL, and the envelope as a string, which is
-// right for text and bytea columns. It fails while the value is in the clear.
+// right for text and bytea columns. It fails while the value is in the clear, also if
+// that is how the database had it, in a column that is being adopted.
 func (p Private[T]) Value() (driver.Value, error) {
 	switch {
-	case p.b == nil:
+	case p.IsNull():
 		return nil, nil
-	case formOf(p.b.stored) == formOther:
+	case !isStored(p.b.stored):
 		return nil, errUnsealed
 	}
 	return p.b.stored, nil
@@ -92,7 +94,8 @@ func (p Private[T]) Value() (driver.Value, error) {
 
 var errUnsealed = fmt.Errorf("%w: a private value would be stored in the clear: seal the row first, with Codec.Seal", keystore.ErrInvalid)
 
-// Scan implements sql.Scanner: the envelope as text. NULL and an empty text are NULL.
+// Scan implements sql.Scanner: the envelope as text or in binary. NULL is NULL, and so
+// is an empty text, unless the column is being adopted.
 // What is no envelope is reported when the row is opened, not here, so that one
 // altered row does not stop a query.
 func (p *Private[T]) Scan(src any) error {
@@ -100,21 +103,27 @@ func (p *Private[T]) Scan(src any) error {
 	case nil:
 		*p = Private[T]{}
 	case string:
-		p.setStored(v)
+		p.scan(v)
 	case []byte:
-		p.setStored(string(v))
+		p.scan(string(v))
 	default:
 		return fmt.Errorf("%w: a private field is stored as text or bytes, the column has %T", keystore.ErrInvalid, src)
 	}
 	return nil
 }
 
+func (p *Private[T]) scan(s string) {
+	if p.setStored(asText(s)); s == "" {
+		p.b = &box[T]{empty: true}
+	}
+}
+
 // MarshalJSON gives null, {"oubli":"<envelope>"} once sealed, or "[private]".
 func (p Private[T]) MarshalJSON() ([]byte, error) {
 	switch {
-	case p.b == nil:
+	case p.IsNull():
 		return []byte("null"), nil
-	case formOf(p.b.stored) == formOther:
+	case !isStored(p.b.stored):
 		return json.Marshal(placeholder)
 	}
 	return json.Marshal(jsonEnvelope{&p.b.stored})
@@ -174,7 +183,7 @@ func (p *Private[T]) storedText() (string, bool) {
 	if p.b == nil {
 		return "", false
 	}
-	return p.b.stored, p.b.stored != ""
+	return p.b.stored, p.b.stored != "" || p.b.empty
 }
 
 func (p *Private[T]) appendPlain(dst []byte) ([]byte, error) {
@@ -192,7 +201,7 @@ func (p *Private[T]) opened(plain string) (any, error) {
 func (p *Private[T]) notOpened(status Status, replacement string) any {
 	b := &box[T]{status: status}
 	if p.b != nil {
-		b.stored = p.b.stored
+		b.stored, b.empty = p.b.stored, p.b.empty
 	}
 	if replacement != "" && decodeValue(replacement, &b.value) != nil {
 		var zero T

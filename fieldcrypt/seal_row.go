@@ -17,8 +17,6 @@ func (t *table) sealRow(sc *scratch, keys keystore.Keys, key string) (bad *field
 	sc.aad = appendRowAAD(sc.aad[:0], keys.Subject().String(), key, t.keyed)
 	rowAAD := len(sc.aad)
 
-	// First decide, then draw nonces once, then seal.
-	nText, nBin, nNonces := 0, 0, 0
 	for i := range t.fields {
 		f, s, p := &t.fields[i], &sc.slots[i], &sc.prime[t.fields[i].purpose]
 		if s.state == slotKeep {
@@ -30,11 +28,25 @@ func (t *table) sealRow(sc *scratch, keys keystore.Keys, key string) (bad *field
 			}
 			continue
 		}
-		if s.state != slotPlain && s.state != slotEncoded {
-			continue
-		}
-		if t.sealedAlready(sc, keys, f, s, rowAAD) {
+		if s.inClear() && t.sealedAlready(sc, keys, f, s, rowAAD) {
 			return f, 0, errSealedTwice
+		}
+	}
+	t.sealSlots(sc, rowAAD)
+	return nil, 0, nil
+}
+
+// inClear tells whether the slot is to be sealed.
+func (s *slot) inClear() bool { return s.state == slotPlain || s.state == slotEncoded }
+
+// sealSlots seals the slots that are in the clear, with the primes and the associated
+// data that stand in the scratch. It draws the nonces of a row at once.
+func (t *table) sealSlots(sc *scratch, rowAAD int) {
+	nText, nBin, nNonces := 0, 0, 0
+	for i := range sc.slots {
+		s := &sc.slots[i]
+		if !s.inClear() {
+			continue
 		}
 		nNonces++
 		if n := Overhead + max(len(s.text), len(s.data)); s.bin {
@@ -44,7 +56,7 @@ func (t *table) sealRow(sc *scratch, keys keystore.Keys, key string) (bad *field
 		}
 	}
 	if nNonces == 0 {
-		return nil, 0, nil
+		return
 	}
 	sc.nonces = grow(sc.nonces[:0], nNonces*nonceSize)
 	rand.Read(sc.nonces)
@@ -59,7 +71,7 @@ func (t *table) sealRow(sc *scratch, keys keystore.Keys, key string) (bad *field
 	sc.text = sc.text[:0]
 	for i := range t.fields {
 		f, s := &t.fields[i], &sc.slots[i]
-		if s.state != slotPlain && s.state != slotEncoded {
+		if !s.inClear() {
 			continue
 		}
 		p := &sc.prime[f.purpose]
@@ -79,12 +91,11 @@ func (t *table) sealRow(sc *scratch, keys keystore.Keys, key string) (bad *field
 	if len(sc.text) > 0 {
 		all := string(sc.text)
 		for i := range sc.slots {
-			if s := &sc.slots[i]; s.state == slotPlain || s.state == slotEncoded {
+			if s := &sc.slots[i]; s.inClear() {
 				s.state, s.text = slotDone, all[s.from:s.to]
 			}
 		}
 	}
-	return nil, 0, nil
 }
 
 // primes finds out how each purpose is sealed for this subject.
@@ -123,23 +134,11 @@ func (t *table) sealedAlready(sc *scratch, keys keystore.Keys, f *field, s *slot
 	if s.state == slotEncoded && !s.bin {
 		return false // a Private knows
 	}
-	var envelope []byte
-	if s.bin {
-		if formOfBytes(s.data) != formSealed {
-			return false
-		}
-		envelope = s.data
-	} else {
-		if formOf(s.text) != formSealed {
-			return false
-		}
-		var err error
-		if sc.bin, err = appendBinary(sc.bin[:0], s.text); err != nil {
-			return false
-		}
-		envelope = sc.bin
+	r := s.read(sc)
+	if r.form != formSealed {
+		return false
 	}
-	_, err := t.check(sc, keys, f, envelope, rowAAD)
+	_, err := t.check(sc, keys, f, r.envelope, rowAAD)
 	return err == nil
 }
 
@@ -168,12 +167,18 @@ func (t *table) sealSpecial(sc *scratch, keys keystore.Keys, f *field, s *slot, 
 		text = string(s.data)
 	}
 	if s.state == slotStored || f.kind != kindPrivate {
-		kept, id, err := t.keepStored(sc, keys, f, s, text, rowAAD)
+		kept, id, err := t.keepStored(sc, keys, f, s, rowAAD)
 		if kept || err != nil && s.state == slotStored {
 			return id, err
 		}
 	}
 	switch {
+	case s.state == slotStored && p.err == nil:
+		s.state = slotPlain // a Private that still holds what is being adopted
+		return 0, nil
+	case s.state == slotStored && isDead(p.err):
+		s.blank(f.replacement(keys.Subject())) // it was read as erased
+		return 0, nil
 	case isWithheld(p.err):
 		return 0, withheldError(p.err)
 	case f.readsErased(text, keys.Subject()):
@@ -193,45 +198,34 @@ func withheldError(err error) error {
 }
 
 // keepStored leaves a slot as it is stored if it holds an envelope of this field, or a
-// blank where one may stand.
-func (t *table) keepStored(sc *scratch, keys keystore.Keys, f *field, s *slot, text string, rowAAD int) (kept bool, id uint32, err error) {
-	form := formOf(text)
-	if s.bin {
-		form = formOfBytes(s.data)
-	}
-	switch form {
+// blank where one may stand. It leaves plaintext that is being adopted to the caller.
+func (t *table) keepStored(sc *scratch, keys keystore.Keys, f *field, s *slot, rowAAD int) (kept bool, id uint32, err error) {
+	r := s.read(sc)
+	switch r.form {
 	case formNewer:
 		return false, 0, ErrVersion
 	case formSealed:
-		envelope := s.data
-		if !s.bin {
-			if sc.bin, err = appendBinary(sc.bin[:0], text); err != nil {
-				return false, 0, err
-			}
-			envelope = sc.bin
-		}
-		id, err = t.check(sc, keys, f, envelope, rowAAD)
+		id, err = t.check(sc, keys, f, r.envelope, rowAAD)
 		if err != nil && !isDead(err) && !isWithheld(err) {
 			return false, id, err
 		}
 		s.state = slotKeep
 		return true, 0, nil
 	case formBlank:
-		value, err := parseBlank(text)
-		if err == nil && !blankAllowed(keys, f) {
-			err = errForged
+		if !blankAllowed(keys, f) {
+			return false, 0, errForged
 		}
-		if err != nil {
-			return false, 0, err
-		}
-		if reads := f.blankReads(value, keys.Subject()); reads != value {
+		if reads := f.blankReads(r.value, keys.Subject()); reads != r.value {
 			s.blank(reads) // the tag's replacement has changed, or somebody wrote a value in the clear
 		} else {
 			s.state = slotKeep
 		}
 		return true, 0, nil
 	}
-	return false, 0, errNoEnvelope
+	if f.adopting() {
+		return false, 0, nil
+	}
+	return false, 0, r.err
 }
 
 // blank makes the slot a new blank.

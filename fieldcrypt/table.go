@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -18,6 +19,12 @@ type Options struct {
 	Strict bool
 	// AllowAt accepts subject ids with an @, see keystore.AllowAt.
 	AllowAt bool
+	// Adopting names the columns (logical names) in which plaintext may still stand,
+	// while a database that was full of it is being sealed. There, what has not the form
+	// of an envelope or a blank reads as the value that it is, an empty text included,
+	// and is counted: see Plaintext. Everywhere else plaintext is refused as tampered.
+	// Values that have the form of an envelope must authenticate all the same.
+	Adopting []string
 }
 
 // table is what Codec and RowCodec share: the fields of one table and how to seal and
@@ -30,6 +37,7 @@ type table struct {
 	purposes []string // each once
 	keyed    bool     // values are bound to the row
 	strict   bool
+	adopting []string // columns that may hold plaintext
 	allow    []keystore.SubjectOption
 	scratch  sync.Pool // of *scratch
 	subjects memo
@@ -42,9 +50,11 @@ type field struct {
 	purpose int    // index into table.purposes
 	suffix  []byte // the end of its associated data
 
-	path   []int // Codec: see reflect.Value.FieldByIndex
-	kind   fieldKind
-	offset uintptr // usual: in the struct
+	path      []int // Codec: see reflect.Value.FieldByIndex
+	kind      fieldKind
+	offset    uintptr       // usual: in the struct
+	binary    bool          // RowCodec: cells hold bytes
+	plaintext *atomic.Int64 // being adopted: how many values were read as plaintext; else nil
 }
 
 func newTable(store *keystore.Store, name string, o *Options) *table {
@@ -52,6 +62,7 @@ func newTable(store *keystore.Store, name string, o *Options) *table {
 	t.subjects.seed = maphash.MakeSeed()
 	if o != nil {
 		t.strict = o.Strict
+		t.adopting = o.Adopting
 		if o.AllowAt {
 			t.allow = append(t.allow, keystore.AllowAt())
 		}
@@ -128,6 +139,7 @@ func (f *field) blankReads(v string, s keystore.Subject) string {
 type slot struct {
 	state  slotState
 	bin    bool   // a []byte column
+	plain  bool   // opened: it was plaintext, in a column that is being adopted
 	status Status // opened: how
 	from   int    // opened: where its plaintext stands in the scratch
 	to     int    // sealed: where its text does
@@ -160,6 +172,7 @@ type scratch struct {
 	text    []byte // texts of envelopes
 	plain   []byte // plaintexts; wiped after use
 	nonces  []byte
+	met     []int64 // plaintext that was read, by field; nil unless columns are being adopted
 
 	todo     []int              // the rows of the call that are to be done
 	subjects []keystore.Subject // theirs
@@ -181,6 +194,9 @@ func (t *table) borrow() *scratch {
 	if sc.slots == nil {
 		sc.slots = make([]slot, len(t.fields))
 		sc.prime = make([]prime, len(t.purposes))
+		if len(t.adopting) > 0 {
+			sc.met = make([]int64, len(t.fields))
+		}
 	}
 	return sc
 }

@@ -379,7 +379,7 @@ const (
 
 // openSize is how long what an envelope in the field holds is, if it is one.
 func (f *field) openSize(row unsafe.Pointer) int {
-	text, data, _ := f.inPlace(row)
+	text, data, null := f.inPlace(row)
 	n := len(data)
 	if f.kind != kindBytes {
 		n = base64url.DecodedLen(max(0, len(text)-len(sealedText)))
@@ -387,7 +387,7 @@ func (f *field) openSize(row unsafe.Pointer) int {
 	switch {
 	case n >= Overhead:
 		return n - Overhead
-	case len(text)+len(data) == 0:
+	case len(text)+len(data) == 0 && (null || !f.adopting()):
 		return absent
 	}
 	return noEnvelope
