@@ -1,0 +1,158 @@
+package pgmap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// DB runs statements: a *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn or pgx.Tx.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Pool is a pool of connections to the application's database.
+type Pool = pgxpool.Pool
+
+// Connect makes a pool for the application's database and asks it for a sign of life. Its
+// sessions write dates in ISO form and in UTC. No error repeats the DSN, which may hold
+// a password.
+func Connect(ctx context.Context, dsn string) (*Pool, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w: the DSN does not parse; it is postgres://user:password@host:port/database, with special characters of the password percent-encoded", keystore.ErrInvalid)
+	}
+	conn := config.ConnConfig
+	conn.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind poolers
+	set := func(name, value string) {
+		for given := range conn.RuntimeParams {
+			if strings.EqualFold(given, name) {
+				delete(conn.RuntimeParams, given)
+			}
+		}
+		conn.RuntimeParams[name] = value
+	}
+	set("datestyle", "ISO, YMD")
+	set("timezone", "UTC")
+	if conn.RuntimeParams["application_name"] == "" {
+		set("application_name", "oubli")
+	}
+	if conn.ValidateConnect == nil {
+		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", keystore.ErrInvalid)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, Fail("connect to the database", err)
+	}
+	return pool, nil
+}
+
+// Fail completes an error of the database: what was done, and what the server says. Of
+// the server's words only those are kept that cannot hold a value of a row. What is no
+// answer of a server, and a server that is going away, is [keystore.ErrUnavailable].
+func Fail(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return &Error{What: what, Err: pg}
+	}
+	if known(err) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w: %w", what, keystore.ErrUnavailable, err)
+}
+
+// known errors say themselves what they are.
+func known(err error) bool {
+	for _, k := range []error{
+		context.Canceled, context.DeadlineExceeded, pgx.ErrNoRows, pgx.ErrTxClosed,
+		keystore.ErrInvalid, keystore.ErrUnavailable, keystore.ErrState, keystore.ErrTampered,
+		keystore.ErrUnknownSubject, keystore.ErrUnknownKey, keystore.ErrErased, keystore.ErrConflict,
+	} {
+		if errors.Is(err, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// Error is an answer of the server. Its text names objects and no value.
+type Error struct {
+	What string
+	Err  *pgconn.PgError // its Detail, Where and Message may quote a value: do not print them
+}
+
+// Code is the SQLSTATE.
+func (e *Error) Code() string { return e.Err.Code }
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: ", e.What)
+	if message(e.Err) {
+		b.WriteString(e.Err.Message)
+	} else {
+		b.WriteString("the server refused a value")
+	}
+	for _, part := range []struct{ name, value string }{
+		{"table", e.Err.TableName}, {"column", e.Err.ColumnName}, {"constraint", e.Err.ConstraintName}, {"type", e.Err.DataTypeName},
+	} {
+		if part.value != "" {
+			fmt.Fprintf(&b, ", %s %s", part.name, part.value)
+		}
+	}
+	fmt.Fprintf(&b, " (SQLSTATE %s)", e.Err.Code)
+	return b.String()
+}
+
+// Is tells what kind of failure it is.
+func (e *Error) Is(target error) bool {
+	switch target {
+	case keystore.ErrUnavailable:
+		return e.Passing() || strings.HasPrefix(e.Err.Code, "57P") || strings.HasPrefix(e.Err.Code, "08") || strings.HasPrefix(e.Err.Code, "53")
+	case keystore.ErrInvalid:
+		return strings.HasPrefix(e.Err.Code, "22") || strings.HasPrefix(e.Err.Code, "23") || strings.HasPrefix(e.Err.Code, "42")
+	}
+	return false
+}
+
+// Unwrap gives the server's answer.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Passing tells whether the same may go well when it is tried again: a lock or a
+// deadlock, a serialization failure.
+func (e *Error) Passing() bool {
+	switch e.Err.Code {
+	case "55P03", "40P01", "40001":
+		return true
+	}
+	return false
+}
+
+// message tells whether the server's message speaks of objects alone: data exceptions and
+// some others quote what they did not understand, and functions of users say what they
+// like.
+func message(e *pgconn.PgError) bool {
+	switch {
+	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "P0"), e.Code == "42601":
+		return false
+	case strings.HasPrefix(e.Code, "23"):
+		return e.ConstraintName != "" || e.ColumnName != ""
+	}
+	return len(e.Code) == 5 && strings.ContainsAny(e.Code[:2], "0123456789F") // a class of PostgreSQL's own
+}

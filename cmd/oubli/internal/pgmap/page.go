@@ -1,0 +1,299 @@
+package pgmap
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/oubli/oubli/fieldcrypt"
+	"github.com/oubli/oubli/keystore"
+)
+
+// Row is a row as it was read.
+type Row struct {
+	Key     []string          // texts of the key's columns
+	Version string            // changes with every update of the row
+	Cells   []fieldcrypt.Cell // as Table.Names says
+}
+
+// Filter picks rows by the form of what stands in their personal columns. A form is a
+// guess: only the codec knows whether something is sealed.
+type Filter uint8
+
+const (
+	All    Filter = iota
+	Plain         // some value has not the form of an envelope or a blank
+	Sealed        // some value has it
+)
+
+// PageOptions say which rows Page returns.
+type PageOptions struct {
+	After []string // the key of the last row before; nil: from the first
+	Limit int
+	Only  Filter
+}
+
+// Page returns rows in the order of their key.
+func (t *Table) Page(ctx context.Context, db DB, o PageOptions) ([]Row, error) {
+	if err := t.needKey(); err != nil {
+		return nil, err
+	}
+	var where []string
+	var args []any
+	if o.After != nil {
+		var is []string
+		for i, c := range t.Key {
+			args = append(args, o.After[i])
+			is = append(is, fromText("$"+strconv.Itoa(len(args)), c))
+		}
+		where = append(where, "("+t.keys("t")+") > ("+strings.Join(is, ", ")+")")
+	}
+	if o.Only != All {
+		where = append(where, "("+t.having(o.Only)+")")
+	}
+	sql := t.selects()
+	if where != nil {
+		sql += " WHERE " + strings.Join(where, " AND ")
+	}
+	return t.read(ctx, db, sql+" ORDER BY "+t.keys("t")+" LIMIT "+strconv.Itoa(o.Limit), args...)
+}
+
+// Again returns the rows with these keys as they are now. Those that are gone are left out.
+func (t *Table) Again(ctx context.Context, db DB, keys [][]string) ([]Row, error) {
+	if err := t.needKey(); err != nil {
+		return nil, err
+	}
+	args := make([]any, len(t.Key))
+	var from, is []string
+	for i, c := range t.Key {
+		texts := make([]string, len(keys))
+		for n, key := range keys {
+			texts[n] = key[i]
+		}
+		args[i] = texts
+		from = append(from, fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.text[])", i+1))
+		is = append(is, fmt.Sprintf("t.%s = %s", c.Quoted, fromText(fmt.Sprintf("v.k%d", i), c)))
+	}
+	return t.read(ctx, db, t.selects()+" JOIN ROWS FROM ("+strings.Join(from, ", ")+") AS v("+t.keyAliases()+") ON "+
+		strings.Join(is, " AND "), args...)
+}
+
+// SaveOptions of Save.
+type SaveOptions struct {
+	SkipLocked bool // do not wait for rows that others have locked: they are missed
+}
+
+// Save writes the personal cells of rows that are still the version that was read, of the
+// same subject, in one statement. missed are the others: changed since, locked, or gone.
+func (t *Table) Save(ctx context.Context, db DB, rows []Row, o SaveOptions) (missed []Row, err error) {
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	if err := t.needKey(); err != nil {
+		return nil, err
+	}
+	sql, args := t.saving(rows, o)
+	found, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, Fail("save rows of "+t.Quoted, err)
+	}
+	saved := make([]bool, len(rows))
+	n := 0
+	_, err = pgx.ForEachRow(found, []any{&n}, func() error { saved[n-1] = true; return nil })
+	if err != nil {
+		return nil, Fail("save rows of "+t.Quoted, err)
+	}
+	for i, ok := range saved {
+		if !ok {
+			missed = append(missed, rows[i])
+		}
+	}
+	return missed, nil
+}
+
+func (t *Table) saving(rows []Row, o SaveOptions) (sql string, args []any) {
+	var from, names, is, set []string
+	add := func(name, typ string, arg any) string {
+		args = append(args, arg)
+		from = append(from, fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.%s[])", len(args), typ))
+		names = append(names, name)
+		return "v." + name
+	}
+	versions := make([]string, len(rows))
+	for n, r := range rows {
+		versions[n] = r.Version
+	}
+	is = append(is, "t.xmin = "+add("x", "text", versions)+"::pg_catalog.xid")
+	for i, c := range t.Key {
+		texts := make([]string, len(rows))
+		for n, r := range rows {
+			texts[n] = r.Key[i]
+		}
+		is = append(is, "t."+c.Quoted+" = "+fromText(add("k"+strconv.Itoa(i), "text", texts), c))
+	}
+	at := t.FieldAt()
+	for i, f := range t.Fields {
+		name := "c" + strconv.Itoa(i)
+		var v string
+		if f.Binary {
+			data := make([][]byte, len(rows))
+			for n, r := range rows {
+				if c := r.Cells[at+i]; !c.Null {
+					data[n] = append(make([]byte, 0, len(c.Text)), c.Text...)
+				}
+			}
+			v = add(name, "bytea", data)
+		} else {
+			texts := make([]*string, len(rows))
+			for n := range rows {
+				if c := &rows[n].Cells[at+i]; !c.Null {
+					texts[n] = &c.Text
+				}
+			}
+			v = add(name, "text", texts)
+			if !textual(f.Base) {
+				v = FromText(v, f.Type)
+			}
+		}
+		set = append(set, f.Quoted+" = "+v)
+	}
+	source := "ROWS FROM (" + strings.Join(from, ", ") + ") WITH ORDINALITY AS v(" + strings.Join(names, ", ") + ", n)"
+	if o.SkipLocked {
+		source = "(SELECT v.* FROM " + source + " JOIN " + t.Quoted + " t ON " + strings.Join(is, " AND ") + " FOR UPDATE OF t SKIP LOCKED) AS v"
+	}
+	return "UPDATE " + t.Quoted + " AS t SET " + strings.Join(set, ", ") + " FROM " + source +
+		" WHERE " + strings.Join(is, " AND ") + " RETURNING v.n::pg_catalog.int4", args
+}
+
+func (t *Table) needKey() error {
+	if len(t.Key) == 0 {
+		return fmt.Errorf("%w: table %s has no primary key, nor a unique index over columns that are NOT NULL: its rows cannot be told apart; add one", keystore.ErrInvalid, t.Quoted)
+	}
+	return nil
+}
+
+// selects reads key, version and cells.
+func (t *Table) selects() string {
+	var list []string
+	text := func(c Column) { list = append(list, "t."+c.Quoted+"::pg_catalog.text") } // the database reads it again
+	for _, c := range t.Key {
+		text(c)
+	}
+	list = append(list, "t.xmin::pg_catalog.text")
+	text(t.Subject)
+	if t.bound() {
+		text(*t.Bound)
+	}
+	for _, f := range t.Fields {
+		list = append(list, Canonical("t."+f.Quoted, f.Base))
+	}
+	return "SELECT " + strings.Join(list, ", ") + " FROM " + t.Quoted + " AS t"
+}
+
+// fromText is a parameter of text as a value of a column's type.
+func fromText(param string, c Column) string {
+	if c.Base == "character" {
+		return param + "::pg_catalog.bpchar"
+	}
+	return param + "::pg_catalog.text::" + c.Base
+}
+
+// keys are the columns of the key, each of table alias t.
+func (t *Table) keys(alias string) string {
+	names := make([]string, len(t.Key))
+	for i, c := range t.Key {
+		names[i] = alias + "." + c.Quoted
+	}
+	return strings.Join(names, ", ")
+}
+
+func (t *Table) keyAliases() string {
+	names := make([]string, len(t.Key))
+	for i := range t.Key {
+		names[i] = "k" + strconv.Itoa(i)
+	}
+	return strings.Join(names, ", ")
+}
+
+// having is the condition of a filter. A column that cannot hold an envelope holds
+// plaintext.
+func (t *Table) having(f Filter) string {
+	var any []string
+	for _, c := range t.Fields {
+		column := "t." + c.Quoted
+		form := "false"
+		switch {
+		case c.Binary:
+			form = LooksSealedBytes(column)
+		case textual(c.Base):
+			form = LooksSealed(column + "::pg_catalog.text")
+		}
+		if f == Plain {
+			form = "NOT " + form
+		}
+		any = append(any, column+" IS NOT NULL AND "+form)
+	}
+	return strings.Join(any, " OR ")
+}
+
+// LooksSealed is SQL for whether a text that is not NULL has the form of an envelope or a
+// blank.
+func LooksSealed(text string) string {
+	return `(` + text + ` COLLATE pg_catalog."C" OPERATOR(pg_catalog.~) '^oubli1(\.[A-Za-z0-9_-]{44,}$|~[A-Za-z0-9_-]{10,}~)')`
+}
+
+// LooksSealedBytes is LooksSealed for a bytea: envelopes are binary there, blanks are text.
+func LooksSealedBytes(data string) string {
+	return `CASE WHEN pg_catalog.octet_length(` + data + `) < 18 THEN false
+WHEN pg_catalog.get_byte(` + data + `, 0) = 177 THEN pg_catalog.octet_length(` + data + `) >= 33
+ELSE pg_catalog.encode(pg_catalog.substring(` + data + `, 1, 200), 'escape') OPERATOR(pg_catalog.~) '^oubli1~[A-Za-z0-9_-]{10,}~' END`
+}
+
+// read runs a query of selects.
+func (t *Table) read(ctx context.Context, db DB, sql string, args ...any) ([]Row, error) {
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, Fail("read "+t.Quoted, err)
+	}
+	defer rows.Close()
+	width := len(t.Key) + 1 + t.FieldAt() + len(t.Fields)
+	texts := make([]*string, width)
+	data := make([][]byte, width)
+	into := make([]any, width)
+	first := len(t.Key) + 1
+	for i := range into {
+		if n := i - first - t.FieldAt(); n >= 0 && t.Fields[n].Binary {
+			into[i] = &data[i]
+		} else {
+			into[i] = &texts[i]
+		}
+	}
+	var list []Row
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return nil, Fail("read "+t.Quoted, err)
+		}
+		r := Row{Key: make([]string, len(t.Key)), Version: *texts[first-1], Cells: make([]fieldcrypt.Cell, width-first)}
+		for i := range t.Key {
+			r.Key[i] = *texts[i]
+		}
+		for i := range r.Cells {
+			r.Cells[i] = cell(texts[first+i], data[first+i])
+		}
+		list = append(list, r)
+	}
+	return list, Fail("read "+t.Quoted, rows.Err())
+}
+
+func cell(text *string, data []byte) fieldcrypt.Cell {
+	switch {
+	case text != nil:
+		return fieldcrypt.Cell{Text: *text}
+	case data != nil:
+		return fieldcrypt.Cell{Text: string(data)}
+	}
+	return fieldcrypt.Cell{Null: true}
+}
