@@ -63,23 +63,6 @@ func formOf(s string) form {
 	return formOther
 }
 
-// formOfBytes is formOf for a binary column: sealed envelopes are binary there,
-// blanks are text.
-func formOfBytes(b []byte) form {
-	switch {
-	case len(b) == 0:
-		return formOther
-	case b[0] == kindSealed:
-		return formSealed
-	case b[0] > kindSealed && b[0] <= kindNewest:
-		return formNewer
-	}
-	if f := formOf(string(b[:min(len(b), 16)])); f == formBlank || f == formNewer {
-		return f
-	}
-	return formOther
-}
-
 // reading is a stored value taken apart, as far as that goes without keys.
 type reading struct {
 	form     form

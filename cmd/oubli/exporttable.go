@@ -24,7 +24,11 @@ func (a *app) exportTable(ctx context.Context, keys *keystore.Store, s keystore.
 	if in.spec.Kind != s.Kind() {
 		return data, fmt.Errorf("table %s holds rows of %s subjects, and %s is none", table, in.spec.Kind, s)
 	}
-	fields, err := bindEach(keys, in.spec, x.names)
+	codec, err := fieldcrypt.NewRowCodec(keys, in.spec, nil)
+	if err != nil {
+		return data, fmt.Errorf("%s: %w", x.mapFile, err)
+	}
+	bound, err := codec.Bind(x.names)
 	if err != nil {
 		return data, fmt.Errorf("%s: %w", x.mapFile, err)
 	}
@@ -38,7 +42,7 @@ func (a *app) exportTable(ctx context.Context, keys *keystore.Store, s keystore.
 		case row.Cells[0].Text != s.ID():
 			continue
 		}
-		values, err := x.exportRow(ctx, row, fields)
+		values, err := x.exportRow(ctx, row, bound, len(in.spec.Fields))
 		if err != nil {
 			return data, err
 		}
@@ -46,50 +50,15 @@ func (a *app) exportTable(ctx context.Context, keys *keystore.Store, s keystore.
 	}
 }
 
-// bindEach binds every personal column by itself, for then the counts of opening tell
-// how it was opened.
-func bindEach(keys *keystore.Store, spec fieldcrypt.Spec, columns []string) ([]*fieldcrypt.BoundRows, error) {
-	var list []*fieldcrypt.BoundRows
-	for i := range spec.Fields {
-		one := spec
-		one.Fields = spec.Fields[i : i+1]
-		codec, err := fieldcrypt.NewRowCodec(keys, one, nil)
-		if err != nil {
-			return nil, err
-		}
-		b, err := codec.Bind(columns)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, b)
+// exportRow opens a row, whose last cells are the personal ones.
+func (x *conversion) exportRow(ctx context.Context, row *rows.Row, bound *fieldcrypt.BoundRows, personal int) ([]fieldcrypt.NamedValue, error) {
+	_, err := bound.Open(ctx, [][]fieldcrypt.Cell{row.Cells})
+	var bad *fieldcrypt.BatchError
+	if errors.As(err, &bad) {
+		return nil, x.placed([]*rows.Row{row}, bad.Rows[0])
 	}
-	return list, nil
-}
-
-// exportRow opens a row column by column.
-func (x *conversion) exportRow(ctx context.Context, row *rows.Row, fields []*fieldcrypt.BoundRows) ([]fieldcrypt.NamedValue, error) {
-	ids := len(row.Cells) - len(fields)
-	states := make([]fieldcrypt.Status, len(fields))
-	for i, f := range fields {
-		null := row.Cells[ids+i].Null
-		n, err := f.Open(ctx, [][]fieldcrypt.Cell{row.Cells})
-		var bad *fieldcrypt.BatchError
-		if errors.As(err, &bad) {
-			return nil, x.placed([]*rows.Row{row}, bad.Rows[0])
-		}
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case null:
-			states[i] = fieldcrypt.StatusOpen
-		case n.Erased > 0:
-			states[i] = fieldcrypt.StatusErased
-		case n.Withheld > 0:
-			states[i] = fieldcrypt.StatusWithheld
-		default:
-			states[i] = fieldcrypt.StatusOpen
-		}
+	if err != nil {
+		return nil, err
 	}
 	vs, err := x.reader.Values(row)
 	if err != nil {
@@ -98,8 +67,11 @@ func (x *conversion) exportRow(ctx context.Context, row *rows.Row, fields []*fie
 	out := make([]fieldcrypt.NamedValue, len(vs))
 	for i, v := range vs {
 		out[i] = fieldcrypt.NamedValue{Name: v.Name, Value: v.Value, State: fieldcrypt.StatusOpen}
-		if v.Column >= ids {
-			out[i].Personal, out[i].State = true, states[v.Column-ids]
+		if v.Column >= len(row.Cells)-personal {
+			out[i].Personal = true
+			if read := row.Cells[v.Column].Status; read != "" { // NULL is open
+				out[i].State = read
+			}
 		}
 	}
 	return out, nil
