@@ -1,0 +1,447 @@
+package pgmap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/fieldcrypt"
+	"github.com/oubli/oubli/internal/fault"
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/keystoretest"
+	"github.com/oubli/oubli/keystore/memstore"
+)
+
+// Customers, and their invoices in partitions: with a composite key, names that need
+// quotes, and a purpose that can be kept.
+const shopSQL = `
+create table customers (
+	id bigint primary key, "First Name" text not null, email text unique, born text, photo bytea,
+	country text not null default 'NL', joined timestamptz default '2020-01-02 03:04:05+00', balance numeric default 12345678901234567890.10,
+	settings jsonb default '{"b": [1, null]}', badge bytea default '\x0102', visits int not null default 0);
+create table "Invoices" (
+	"customerId" bigint not null, no int not null, address text, note text, total int not null, primary key ("customerId", no)
+) partition by hash ("customerId");
+create table invoices_0 partition of "Invoices" for values with (modulus 2, remainder 0);
+create table invoices_1 partition of "Invoices" for values with (modulus 2, remainder 1);
+`
+
+const shopMap = `
+tables:
+  customers:
+    subject: customer=id
+    personal: [{first_name: {db: First Name, replace: Erased}}, email, {born: {blank: year}}, photo]
+  invoices:
+    db: Invoices
+    subject: customer=customerId
+    key: no
+    personal: [{address: {purpose: tax}}, note]
+  staff:
+    db: customers_of_staff
+    subject: employee=id
+    personal: [name]
+`
+
+// shop is an application whose tables are sealed.
+type shop struct {
+	t       testing.TB
+	db      *pgxpool.Pool
+	backend *fault.Backend
+	keys    *keystore.Store
+	tables  []*Table
+	all     []codecTable
+}
+
+// newShop makes a shop with some customers, numbered from 1, who have two invoices each.
+func newShop(t *testing.T, customers int) *shop {
+	t.Helper()
+	ctx := t.Context()
+	s := &shop{t: t, backend: fault.Wrap(memstore.New())}
+	s.db, s.tables = world(t, shopSQL+`create table customers_of_staff (id int primary key, name text);`, shopMap)
+	roots := memstore.NewRoots()
+	require.NoError(t, keystore.Create(ctx, s.backend, roots, &keystore.CreateOptions{Shards: 64}))
+	var err error
+	s.keys, err = keystore.Open(ctx, s.backend, roots, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { keystoretest.Check(t, s.keys) })
+	s.all, err = codecsOf(s.keys, s.tables, nil)
+	require.NoError(t, err)
+	s.exec(`insert into customers (id, "First Name", email, born, photo)
+		select i, 'Ada' || i, 'ada' || i || '@example.org', '1990-05-' || (10 + i % 18), '\xff00' from generate_series(1, $1::int) i`, customers)
+	s.exec(`insert into "Invoices" select i, n, i || ' Main Street', 'note ' || i, 10 * n from generate_series(1, $1::int) i, generate_series(1, 2) n`, customers)
+	s.seal(0)
+	s.seal(1)
+	return s
+}
+
+func (s *shop) exec(sql string, args ...any) {
+	s.t.Helper()
+	_, err := s.db.Exec(context.Background(), sql, args...)
+	require.NoError(s.t, err, sql)
+}
+
+// value reads one value as text.
+func (s *shop) value(sql string, args ...any) (v string) {
+	s.t.Helper()
+	require.NoError(s.t, s.db.QueryRow(context.Background(), "select ("+sql+")::text", args...).Scan(&v), sql)
+	return v
+}
+
+// seal seals the rows of a table that are not.
+func (s *shop) seal(table int) {
+	s.t.Helper()
+	ctx, t := context.Background(), s.all[table]
+	for {
+		rows, err := t.Page(ctx, s.db, PageOptions{Limit: 1000, Only: Plain})
+		require.NoError(s.t, err)
+		if len(rows) == 0 {
+			return
+		}
+		require.NoError(s.t, t.codec.Seal(ctx, cellsOf(rows)))
+		missed, err := t.Save(ctx, s.db, rows, SaveOptions{})
+		require.NoError(s.t, err)
+		require.Empty(s.t, missed)
+	}
+}
+
+// eraser is an Eraser with the shop's tables.
+func (s *shop) eraser(o *TablesOptions) *anonymize.Eraser {
+	s.t.Helper()
+	e, err := anonymize.New(s.keys, nil)
+	require.NoError(s.t, err)
+	tables, err := NewTables(s.db, s.keys, s.tables, o)
+	require.NoError(s.t, err)
+	e.RegisterTables(tables)
+	return e
+}
+
+func (s *shop) erase(customers ...int) {
+	s.t.Helper()
+	_, err := s.eraser(nil).Anonymize(within(s.t), s.subjects(customers...)...)
+	require.NoError(s.t, err)
+}
+
+func (s *shop) subjects(customers ...int) (list []keystore.Subject) {
+	for _, id := range customers {
+		list = append(list, subj(s.t, fmt.Sprintf("customer/%d", id)))
+	}
+	return list
+}
+
+// rows are a customer's rows in a table, as they are stored.
+func (s *shop) rows(t codecTable, customer int) (list []Row) {
+	s.t.Helper()
+	require.NoError(s.t, t.eachPage(context.Background(), s.db, s.subjects(customer)[0], false, func(rows []Row, _ []string) error {
+		list = append(list, rows...)
+		return nil
+	}))
+	return list
+}
+
+// read opens a customer's row, and their invoices.
+func (s *shop) read(ctx context.Context, customer int) (list []string) {
+	s.t.Helper()
+	for _, t := range s.all[:2] {
+		rows := s.rows(t, customer)
+		_, err := t.codec.Open(ctx, cellsOf(rows))
+		require.NoError(s.t, err)
+		for _, row := range rows {
+			list = append(list, strings.Join(texts(row.Cells[t.FieldAt():]), " "))
+		}
+	}
+	return list
+}
+
+func open(customer int) []string {
+	invoice := fmt.Sprintf("%d Main Street note %[1]d", customer)
+	return []string{fmt.Sprintf("Ada%d ada%[1]d@example.org 1990-05-%d \xff\x00", customer, 10+customer%18), invoice, invoice}
+}
+
+// blanked is how somebody reads who was erased.
+func blanked(year string) []string {
+	return []string{"Erased NULL " + year + " NULL", "NULL NULL", "NULL NULL"}
+}
+
+// within is a context that ends with the test, which may not hang.
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func subj(t testing.TB, text string) keystore.Subject {
+	t.Helper()
+	s, err := keystore.ParseSubject(text)
+	require.NoError(t, err)
+	return s
+}
+
+func (s *shop) state(customer int) keystore.State {
+	s.t.Helper()
+	sts, err := s.keys.Status(context.Background(), s.subjects(customer)...)
+	require.NoError(s.t, err)
+	return sts[0].State
+}
+
+// blanks counts the values of a customer that are NULL or a blank, in the database.
+func (s *shop) blanks(customer int) (n int) {
+	s.t.Helper()
+	for _, t := range s.all[:2] {
+		for _, row := range s.rows(t, customer) {
+			for _, c := range row.Cells[t.FieldAt():] {
+				if c.Null || strings.HasPrefix(c.Text, "oubli1~") {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
+const allBlank = 4 + 2*2 // values of a customer
+
+func TestEraseBlanksAllTablesInOneTransaction(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 3)
+	require.Equal(t, open(1), s.read(ctx, 1))
+	s.erase(1)
+	require.Equal(t, blanked("1990"), s.read(ctx, 1))
+	require.Equal(t, allBlank, s.blanks(1))
+	require.Equal(t, open(2), s.read(ctx, 2))
+	require.Equal(t, "1", s.value(`select count(distinct x) from (select xmin::text x from customers where id = 1
+		union select xmin::text from "Invoices" where "customerId" = 1) all_rows`), "one transaction wrote them")
+	require.Equal(t, "NL 10 20", s.value(`select country || ' ' || (select string_agg(total::text, ' ' order by no) from "Invoices" where "customerId" = 1) from customers where id = 1`))
+
+	before := s.value(`select string_agg(xmin::text, ' ') from customers`)
+	s.erase(1)
+	tables, err := NewTables(s.db, s.keys, s.tables, nil)
+	require.NoError(t, err)
+	require.NoError(t, tables.Blank(ctx, s.subjects(1)[0], nil))
+	require.Equal(t, before, s.value(`select string_agg(xmin::text, ' ') from customers`), "twice is once")
+}
+
+func TestKeptPurposesStay(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	_, err := s.eraser(nil).AnonymizeWith(ctx, &anonymize.Request{Keep: []string{"tax"}}, s.subjects(1)...)
+	require.NoError(t, err)
+	require.Equal(t, []string{"Erased NULL 1990 NULL", "1 Main Street NULL", "1 Main Street NULL"}, s.read(keystore.WithPurpose(ctx, "tax"), 1))
+	s.erase(1)
+	require.Equal(t, blanked("1990"), s.read(keystore.WithPurpose(ctx, "tax"), 1))
+}
+
+// A transaction of the application that does not end is named, and nothing was changed.
+func TestLockedRows(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 2)
+	tx, err := s.db.Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(ctx)
+	_, err = tx.Exec(ctx, `select from "Invoices" where "customerId" = 1 and no = 2 for update`)
+	require.NoError(t, err)
+
+	e := s.eraser(&TablesOptions{LockTimeout: 100 * time.Millisecond})
+	results, err := e.Anonymize(ctx, s.subjects(1, 2)...)
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "customer/1")
+	require.ErrorContains(t, err, `"public"."Invoices"`)
+	require.ErrorContains(t, err, "has kept a row locked for 100ms")
+	require.Equal(t, []string{"erasing", "erased"}, []string{results[0].State, results[1].State})
+	require.Zero(t, s.blanks(1))
+	require.Equal(t, allBlank, s.blanks(2))
+
+	require.NoError(t, tx.Rollback(ctx))
+	_, err = e.Anonymize(ctx, s.subjects(1)...)
+	require.NoError(t, err)
+	require.Equal(t, allBlank, s.blanks(1))
+}
+
+// The application takes locks in another order. The eraser is the victim, and tries again.
+func TestDeadlock(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	s.exec(fmt.Sprintf(`alter database %s set deadlock_timeout = '50ms'`, s.value("current_database()")))
+	s.db.Reset()
+	tx, err := s.db.Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(ctx)
+	_, err = tx.Exec(ctx, `set local deadlock_timeout = '30s'`)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `update "Invoices" set total = 7 where no = 2`)
+	require.NoError(t, err)
+	done := make(chan error)
+	go func() {
+		_, err := s.eraser(nil).Anonymize(ctx, s.subjects(1)...)
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		return s.value(`select count(*) from pg_locks where not granted`) == "1"
+	}, 10*time.Second, time.Millisecond)
+	_, err = tx.Exec(ctx, `update customers set visits = 7`)
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(ctx))
+	require.NoError(t, <-done)
+	require.Equal(t, allBlank, s.blanks(1))
+	require.Equal(t, "7 7", s.value(`select c.visits || ' ' || i.total from customers c, "Invoices" i where no = 2`))
+}
+
+func TestAPersonWithThousandsOfRows(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 2)
+	s.exec(`insert into "Invoices" select 1, n, 'Street ' || n, 'note', n from generate_series(3, $1::int) n`, 3*perPage)
+	s.seal(1)
+	tables, err := NewTables(s.db, s.keys, s.tables, nil)
+	require.NoError(t, err)
+	counts, err := tables.Count(ctx, s.subjects(1)[0])
+	require.NoError(t, err)
+	require.Equal(t, map[string]int{"customers": 1, "invoices": 3 * perPage}, counts)
+	data, err := tables.Export(ctx, s.subjects(1)[0])
+	require.NoError(t, err)
+	require.Len(t, data[1].Rows, 3*perPage)
+	for i, row := range data[1].Rows[2:] {
+		require.Equal(t, []any{json.Number("1"), json.Number(fmt.Sprint(i + 3)), fmt.Sprintf("Street %d", i+3), "note", json.Number(fmt.Sprint(i + 3))}, valuesOf(row))
+	}
+	s.erase(1)
+	require.Equal(t, 4+2*3*perPage, s.blanks(1))
+	require.Zero(t, s.blanks(2))
+	require.Equal(t, "1", s.value(`select count(distinct xmin::text) from "Invoices" where "customerId" = 1`))
+}
+
+func valuesOf(row []fieldcrypt.NamedValue) (list []any) {
+	for _, v := range row {
+		list = append(list, v.Value)
+	}
+	return list
+}
+
+// A trigger that swallows the update keeps the keys from being destroyed.
+func TestRowsThatDoNotTakeTheirBlanks(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	s.exec(`create function swallow() returns trigger language plpgsql as $$ begin return null; end $$`)
+	s.exec(`create trigger swallow before update on "Invoices" for each row when (old.no = 2) execute function swallow()`)
+	_, err := s.eraser(nil).Anonymize(ctx, s.subjects(1)...)
+	require.ErrorIs(t, err, keystore.ErrState)
+	require.ErrorContains(t, err, `did not take the blanks of row (1, 2)`)
+	require.Zero(t, s.blanks(1))
+	require.Equal(t, keystore.StateErasing, s.state(1))
+}
+
+// What destroying the keys relies on is durable, whatever the database usually does.
+func TestBlankingIsDurable(t *testing.T) {
+	s := newShop(t, 1)
+	s.exec(`create table seen (setting text)`)
+	s.exec(`create function note() returns trigger language plpgsql as $$ begin insert into seen values (current_setting('synchronous_commit')); return new; end $$`)
+	s.exec(`create trigger note before update on customers for each row execute function note()`)
+	for usual, want := range map[string]string{"off": "on", "local": "local"} {
+		s.exec(`delete from seen; `)
+		s.exec(fmt.Sprintf(`alter database %s set synchronous_commit = %s`, s.value("current_database()"), usual))
+		s.db.Reset()
+		s.exec(`insert into customers (id, "First Name") values ($1, 'Eve')`, map[string]int{"off": 8, "local": 9}[usual])
+		s.seal(0)
+		s.exec(`delete from seen`)
+		s.erase(map[string]int{"off": 8, "local": 9}[usual])
+		require.Equal(t, want, s.value(`select string_agg(setting, ' ') from seen`))
+	}
+}
+
+// Where ids are numbers nobody is called abc; and what is equal to the database is not
+// always the same person.
+func TestSubjectsThatAreNotThere(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	tables, err := NewTables(s.db, s.keys, s.tables, nil)
+	require.NoError(t, err)
+	for _, id := range []string{"abc", "99999999999999999999999", "01", "+1", "1.0", "2"} {
+		of := subj(t, "customer/"+id)
+		counts, err := tables.Count(ctx, of)
+		require.NoError(t, err, id)
+		require.Zero(t, counts["customers"]+counts["invoices"], id)
+		require.NoError(t, tables.Blank(ctx, of, nil), id)
+		data, err := tables.Export(ctx, of)
+		require.NoError(t, err)
+		for _, d := range data {
+			require.Empty(t, d.Rows)
+		}
+	}
+	require.Zero(t, s.blanks(1))
+}
+
+func TestUUIDsInTexts(t *testing.T) {
+	ctx := within(t)
+	keys := keystoretest.New(t)
+	db, tables := world(t, `create table people (id text primary key, name text);
+		insert into people values ('6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'x'), ('6BA7B811-9DAD-11D1-80B4-00C04FD430C8', 'y')`,
+		`{tables: {people: {subject: person=id, personal: [name]}}}`)
+	ts, err := NewTables(db, keys, tables, nil)
+	require.NoError(t, err)
+	for _, id := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7b811-9dad-11d1-80b4-00c04fd430c8"} {
+		s, err := keystore.NewSubject("person", id)
+		require.NoError(t, err)
+		counts, err := ts.Count(ctx, s)
+		require.NoError(t, err)
+		require.Equal(t, map[string]int{"people": 1}, counts, id)
+	}
+}
+
+func TestTablesWithoutAKeyAreRefused(t *testing.T) {
+	db, tables := world(t, `create table people (id bigint, name text)`, `{tables: {people: {subject: person=id, personal: [name]}}}`)
+	_, err := NewTables(db, keystoretest.New(t), tables, nil)
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	require.ErrorContains(t, err, `"public"."people" has no primary key`)
+}
+
+func TestExport(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 2)
+	s.exec(`update customers set email = null, joined = null where id = 2`)
+	e := s.eraser(nil)
+	d, err := e.Export(ctx, s.subjects(1)[0])
+	require.NoError(t, err)
+	var b strings.Builder
+	require.NoError(t, d.WriteJSON(&b))
+	require.JSONEq(t, `{"subject": "customer/1", "state": "active", "tables": [
+		{"table": "customers", "rows": [{"erased": [], "withheld": [], "values": {"id": 1, "first_name": "Ada1", "email": "ada1@example.org",
+			"born": "1990-05-11", "photo": "/wA=", "country": "NL", "joined": "2020-01-02T03:04:05+00:00", "balance": 12345678901234567890.10,
+			"settings": {"b": [1, null]}, "badge": "AQI=", "visits": 0}}]},
+		{"table": "invoices", "rows": [
+			{"erased": [], "withheld": [], "values": {"customerId": 1, "no": 1, "address": "1 Main Street", "note": "note 1", "total": 10}},
+			{"erased": [], "withheld": [], "values": {"customerId": 1, "no": 2, "address": "1 Main Street", "note": "note 1", "total": 20}}]}]}`, b.String())
+	require.Contains(t, b.String(), "12345678901234567890.10", "exact")
+	b.Reset()
+	require.NoError(t, d.WriteCSV(&b))
+	require.Contains(t, b.String(), "customers,1,balance,plain,12345678901234567890.10\n")
+	require.Contains(t, b.String(), "customers,1,photo,open,/wA=\n")
+	require.Less(t, strings.Index(b.String(), "first_name"), strings.Index(b.String(), "country"), "in the order of the table")
+
+	_, err = e.AnonymizeWith(ctx, &anonymize.Request{Keep: []string{"tax"}}, s.subjects(2)...)
+	require.NoError(t, err)
+	d, err = e.Export(ctx, s.subjects(2)[0])
+	require.NoError(t, err)
+	b.Reset()
+	require.NoError(t, d.WriteCSV(&b))
+	for _, line := range []string{"customers,1,first_name,erased,Erased", "customers,1,born,erased,1990", "customers,1,joined,null,", "invoices,1,address,withheld,", "invoices,1,total,plain,10"} {
+		require.Contains(t, b.String(), line+"\n")
+	}
+}
+
+// A value that does not open is named by its row's key, without itself.
+func TestExportOfWhatWasAltered(t *testing.T) {
+	s := newShop(t, 2)
+	s.exec(`update "Invoices" set note = (select note from "Invoices" where "customerId" = 2 and no = 1) where "customerId" = 1 and no = 2`)
+	_, err := s.eraser(nil).Export(within(t), s.subjects(1)[0])
+	require.ErrorContains(t, err, `"public"."Invoices", key (1, 2)`)
+	var row *fieldcrypt.RowError
+	require.True(t, errors.As(err, &row))
+	require.Equal(t, "note", row.Field)
+	require.True(t, slices.Contains([]bool{errors.Is(err, keystore.ErrTampered), errors.Is(err, keystore.ErrUnknownKey)}, true))
+}
