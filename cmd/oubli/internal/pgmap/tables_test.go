@@ -100,12 +100,14 @@ func (s *shop) value(sql string, args ...any) (v string) {
 func (s *shop) seal(table int) {
 	s.t.Helper()
 	ctx, t := context.Background(), s.all[table]
+	o := PageOptions{Limit: 1000, Only: Plain}
 	for {
-		rows, err := t.Page(ctx, s.db, PageOptions{Limit: 1000, Only: Plain})
+		rows, err := t.Page(ctx, s.db, o)
 		require.NoError(s.t, err)
 		if len(rows) == 0 {
 			return
 		}
+		o.After = rows[len(rows)-1].Key
 		require.NoError(s.t, t.codec.Seal(ctx, cellsOf(rows)))
 		missed, err := t.Save(ctx, s.db, rows, SaveOptions{})
 		require.NoError(s.t, err)
