@@ -222,22 +222,22 @@ func updateSaved(ctx context.Context, tx pgx.Tx, table string, s Saved) error {
 
 // lockRecord returns the record of a table and keeps it as it is until tx ends; nil if
 // there is none.
-func lockRecord(ctx context.Context, tx pgx.Tx, table string) (*Record, error) {
+func lockRecord(ctx context.Context, tx pgx.Tx, t *pgmap.Table) (*Record, error) {
 	there, err := checkState(ctx, tx)
 	if err != nil || !there {
 		return nil, err
 	}
-	rows, err := tx.Query(ctx, records+" WHERE t.name = $1 FOR UPDATE OF t", table)
+	rows, err := tx.Query(ctx, records+" WHERE t.name = $1 FOR UPDATE OF t", t.Map.Table)
 	if err == nil {
 		var r *Record
 		if r, err = pgx.CollectExactlyOneRow(rows, scanRecord); err == nil {
-			return r, nil
+			return r, r.check(t)
 		}
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
-	return nil, pgmap.Fail(fmt.Sprintf("read the record of table %q", table), err)
+	return nil, pgmap.Fail(fmt.Sprintf("read the record of table %q", t.Map.Table), err)
 }
 
 // dropRecord forgets a table, and with the last one the bookkeeping.
@@ -250,14 +250,15 @@ func dropRecord(ctx context.Context, tx pgx.Tx, table string) error {
 	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM oubli_adopt.tables)`).Scan(&more); err != nil || more {
 		return pgmap.Fail(what, err)
 	}
-	for _, sql := range []string{
-		`DROP TABLE oubli_adopt.saved, oubli_adopt.tables, oubli_adopt.version`,
-		`DROP DOMAIN ` + sealedText + `, ` + sealedBytes,
-		`DROP SCHEMA oubli_adopt`,
-	} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
-			return pgmap.Fail(what, err)
-		}
+	// Where somebody made something else of the domains, or put it into the schema, an
+	// empty bookkeeping stays.
+	err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+		return run(ctx, tx, what, `DROP TABLE oubli_adopt.saved, oubli_adopt.tables, oubli_adopt.version`,
+			`DROP DOMAIN `+sealedText+`, `+sealedBytes, `DROP SCHEMA oubli_adopt`)
+	})
+	var pg *pgmap.Error
+	if errors.As(err, &pg) && pg.Code() == "2BP01" {
+		return nil
 	}
-	return nil
+	return err
 }
