@@ -241,6 +241,19 @@ func TestReconcileBesideWriters(t *testing.T) {
 	require.Equal(t, open(300), s.read(ctx, 300))
 }
 
+// A transaction that lost to others is tried again.
+func TestReconcileTriesAgain(t *testing.T) {
+	s := newShop(t, 2)
+	s.destroy(1)
+	s.exec(`create sequence tries`)
+	s.exec(`create function lose() returns trigger language plpgsql as $$ begin
+		if nextval('tries') = 1 then raise 'lost' using errcode = '40001'; end if; return new; end $$`)
+	s.exec(`create trigger lose before update on customers for each row execute function lose()`)
+	require.EqualValues(t, 4, s.reconcile(s.config()).Tables[0].Blanked)
+	require.Equal(t, allBlank, s.blanks(1))
+	require.Equal(t, "2", s.value(`select last_value from tries`))
+}
+
 // A row that stays locked is named.
 func TestReconcileWithALockedRow(t *testing.T) {
 	ctx := within(t)

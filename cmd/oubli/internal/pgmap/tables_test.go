@@ -267,6 +267,36 @@ func TestLockedRows(t *testing.T) {
 	require.Equal(t, allBlank, s.blanks(1))
 }
 
+// What the application changes meanwhile is neither lost nor in the way.
+func TestEraseBesideAWriter(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	tx, err := s.db.Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(ctx)
+	_, err = tx.Exec(ctx, `update customers set visits = 7`)
+	require.NoError(t, err)
+	done := s.eraseAndWait(ctx)
+	require.NoError(t, tx.Commit(ctx))
+	require.NoError(t, <-done)
+	require.Equal(t, allBlank, s.blanks(1))
+	require.Equal(t, "7", s.value(`select visits from customers`))
+}
+
+// eraseAndWait erases customer 1, and returns once that waits for a lock.
+func (s *shop) eraseAndWait(ctx context.Context) (done chan error) {
+	s.t.Helper()
+	done = make(chan error, 1)
+	go func() {
+		_, err := s.eraser(nil).Anonymize(ctx, s.subjects(1)...)
+		done <- err
+	}()
+	require.Eventually(s.t, func() bool {
+		return s.value(`select count(*) from pg_locks where not granted`) == "1"
+	}, 10*time.Second, time.Millisecond)
+	return done
+}
+
 // The application takes locks in another order. The eraser is the victim, and tries again.
 func TestDeadlock(t *testing.T) {
 	ctx := within(t)
@@ -280,14 +310,7 @@ func TestDeadlock(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(ctx, `update "Invoices" set total = 7 where no = 2`)
 	require.NoError(t, err)
-	done := make(chan error)
-	go func() {
-		_, err := s.eraser(nil).Anonymize(ctx, s.subjects(1)...)
-		done <- err
-	}()
-	require.Eventually(t, func() bool {
-		return s.value(`select count(*) from pg_locks where not granted`) == "1"
-	}, 10*time.Second, time.Millisecond)
+	done := s.eraseAndWait(ctx)
 	_, err = tx.Exec(ctx, `update customers set visits = 7`)
 	require.NoError(t, err)
 	require.NoError(t, tx.Commit(ctx))
