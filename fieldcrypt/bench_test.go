@@ -250,3 +250,51 @@ func (h *byHand) openBinary(row *binaryRow) (err error) {
 	}
 	return nil
 }
+
+// BenchmarkAdopt is the price of looking before sealing: a batch of 1,000 rows with three
+// columns of plaintext, of people who are new or known, adopted, and rows like them
+// sealed, in turns. All is for one row.
+func BenchmarkAdopt(b *testing.B) {
+	ctx := context.Background()
+	spec := fieldcrypt.Spec{Table: "t", Kind: "customer", SubjectColumn: "id",
+		Fields: []fieldcrypt.FieldSpec{{Name: "a"}, {Name: "b"}, {Name: "c"}}}
+	const n = 1000
+	for name, people := range map[string]int{"new": 1 << 30, "known": n} {
+		b.Run(name, func(b *testing.B) {
+			keys := keystoretest.New(b)
+			codec, err := fieldcrypt.NewRowCodec(keys, spec, &fieldcrypt.Options{Adopting: []string{"a", "b", "c"}})
+			require.NoError(b, err)
+			rows, err := codec.Bind([]string{"id", "a", "b", "c"})
+			require.NoError(b, err)
+			id := 0
+			batch := func() [][]fieldcrypt.Cell {
+				list := make([][]fieldcrypt.Cell, n)
+				for i := range list {
+					list[i] = []fieldcrypt.Cell{{Text: strconv.Itoa(1 + id%people)}, {Text: sample}, {Text: sample}, {Text: sample}}
+					id++
+				}
+				return list
+			}
+			var adopted, sealed []float64
+			for b.Loop() {
+				plain := batch()
+				start := time.Now()
+				_, err := rows.Adopt(ctx, plain)
+				adopted = append(adopted, float64(time.Since(start).Nanoseconds())/n)
+				require.NoError(b, err)
+				plain = batch()
+				start = time.Now()
+				err = rows.Seal(ctx, plain)
+				sealed = append(sealed, float64(time.Since(start).Nanoseconds())/n)
+				require.NoError(b, err)
+			}
+			slices.Sort(adopted)
+			slices.Sort(sealed)
+			at := len(adopted) / 2
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(adopted[at], "adopt-ns")
+			b.ReportMetric(sealed[at], "seal-ns")
+			b.ReportMetric(adopted[at]/sealed[at], "x-seal")
+		})
+	}
+}

@@ -131,3 +131,58 @@ func TestErasedWhileManyRowsAreAtWork(t *testing.T) {
 		require.Equal(t, "nick", r.Nick)
 	}
 }
+
+// Somebody is erased between the look-up of her keys and the moment at which her plaintext
+// would be sealed, or what was found be told.
+func TestErasedWhileARowIsAdopted(t *testing.T) {
+	ctx := context.Background()
+	store := keystoretest.New(t)
+	s, err := keystore.NewSubject("customer", 1)
+	require.NoError(t, err)
+	codec, err := NewRowCodec(store, Spec{Table: "t", Kind: "customer", SubjectColumn: "id", Fields: []FieldSpec{{Name: "name"}}}, &Options{Adopting: []string{"name"}})
+	require.NoError(t, err)
+	b, err := codec.Bind([]string{"id", "name"})
+	require.NoError(t, err)
+	rows := [][]Cell{{{Text: "1"}, {Text: "Ada"}}}
+	x := b.examine("adopt", rows)
+	defer b.t.giveBack(x.sc)
+	looks := 0
+	found, err := x.run(ctx, true, func(sc *scratch, keys keystore.Keys, rowAAD int, found []Found) {
+		if looks++; looks == 1 {
+			_, err := store.Erase(ctx, keystore.Request{Subject: s})
+			require.NoError(t, err)
+		}
+		b.adoptSlots(sc, keys, rowAAD, found)
+	})
+	require.NoError(t, err)
+	require.Equal(t, 2, looks)
+	require.Equal(t, [][]Found{{{Content: ContentPlain, State: keystore.StateErased}}}, found)
+	require.Equal(t, Cell{Text: "Ada"}, rows[0][1], "what was sealed with the destroyed key went nowhere")
+}
+
+// A value that is read again because the person's state changed counts once.
+func TestPlaintextCountsOnce(t *testing.T) {
+	ctx := context.Background()
+	type row struct {
+		ID   int64         `oubli:",subject=customer"`
+		Name Private[slow] `oubli:"name"`
+	}
+	store := keystoretest.New(t)
+	c, err := NewCodec[row](store, "t", &Options{Adopting: []string{"name"}})
+	require.NoError(t, err)
+	meanwhile = func() {}
+	_, err = c.Seal(ctx, row{1, NewPrivate(slow("Ada"))})
+	require.NoError(t, err)
+	r := row{ID: 1}
+	require.NoError(t, r.Name.Scan("Ada"))
+	meanwhile = func() {
+		meanwhile = func() {}
+		s, err := keystore.NewSubject("customer", 1)
+		require.NoError(t, err)
+		_, err = store.Erase(ctx, keystore.Request{Subject: s})
+		require.NoError(t, err)
+	}
+	require.NoError(t, c.Open(ctx, &r))
+	require.Equal(t, StatusErased, r.Name.Status())
+	require.Equal(t, map[string]int64{"name": 1}, c.Plaintext())
+}

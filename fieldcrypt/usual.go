@@ -1,6 +1,7 @@
 package fieldcrypt
 
 import (
+	"bytes"
 	"crypto/cipher"
 	"crypto/rand"
 	"reflect"
@@ -401,11 +402,11 @@ func (f *field) sealSize(row unsafe.Pointer) int {
 	case null:
 		return absent
 	case f.kind == kindBytes:
-		if len(data) > 0 && data[0] == kindSealed {
+		if len(data) > 0 && (data[0] == kindSealed || data[0] == word[0] && bytes.HasPrefix(data, []byte(sealedText))) {
 			return envelope
 		}
 		return Overhead + len(data)
-	case strings.HasPrefix(text, sealedText):
+	case text != "" && text[0] == kindSealed, strings.HasPrefix(text, sealedText):
 		return envelope
 	}
 	return len(sealedText) + base64url.EncodedLen(Overhead+len(text))
