@@ -61,6 +61,17 @@ func (t *Table) Page(ctx context.Context, db DB, o PageOptions) ([]Row, error) {
 	return t.read(ctx, db, sql+" ORDER BY "+t.keys("t")+" LIMIT "+strconv.Itoa(o.Limit), args...)
 }
 
+// Count counts the rows of a filter. It is how to find out that there are none: in one
+// sequential scan, which several processes of the server may share.
+func (t *Table) Count(ctx context.Context, db DB, f Filter) (n int64, err error) {
+	sql := "SELECT pg_catalog.count(*) FROM " + t.Quoted + " AS t"
+	if f != All {
+		sql += " WHERE " + t.having(f)
+	}
+	err = db.QueryRow(ctx, sql).Scan(&n)
+	return n, Fail("count rows of "+t.Quoted, err)
+}
+
 // Again returns the rows with these keys as they are now. Those that are gone are left out.
 func (t *Table) Again(ctx context.Context, db DB, keys [][]string) ([]Row, error) {
 	if err := t.needKey(); err != nil {
@@ -96,7 +107,8 @@ func (t *Table) Save(ctx context.Context, db DB, rows []Row, o SaveOptions) (mis
 		return nil, err
 	}
 	sql, args := t.saving(rows, o)
-	found, err := db.Query(ctx, sql, args...)
+	// Described first, arrays travel in binary, which the server reads several times faster.
+	found, err := db.Query(ctx, sql, append([]any{pgx.QueryExecModeDescribeExec}, args...)...)
 	if err != nil {
 		return nil, Fail("save rows of "+t.Quoted, err)
 	}
@@ -232,7 +244,7 @@ func (t *Table) having(f Filter) string {
 			form = LooksSealed(column + "::pg_catalog.text")
 		}
 		if f == Plain {
-			form = "NOT " + form
+			form = "NOT (" + form + ")"
 		}
 		any = append(any, column+" IS NOT NULL AND "+form)
 	}
@@ -240,9 +252,12 @@ func (t *Table) having(f Filter) string {
 }
 
 // LooksSealed is SQL for whether a text that is not NULL has the form of an envelope or a
-// blank.
+// blank. One regular expression with a count in it takes twenty times as long.
 func LooksSealed(text string) string {
-	return `(` + text + ` COLLATE pg_catalog."C" OPERATOR(pg_catalog.~) '^oubli1(\.[A-Za-z0-9_-]{44,}$|~[A-Za-z0-9_-]{10,}~)')`
+	text = "(" + text + `) COLLATE pg_catalog."C"`
+	return `CASE WHEN pg_catalog.starts_with(` + text + `, 'oubli1.') THEN pg_catalog.octet_length(` + text + `) >= 51 AND ` +
+		`pg_catalog.substr(` + text + `, 8) OPERATOR(pg_catalog.!~) '[^A-Za-z0-9_-]' ` +
+		`ELSE pg_catalog.starts_with(` + text + `, 'oubli1~') AND ` + text + ` OPERATOR(pg_catalog.~) '^oubli1~[A-Za-z0-9_-]{10,}~' END`
 }
 
 // LooksSealedBytes is LooksSealed for a bytea: envelopes are binary there, blanks are text.

@@ -200,3 +200,13 @@ func TestErrorsTellNothing(t *testing.T) {
 		require.Contains(t, err.Error(), "SQLSTATE", sql)
 	}
 }
+
+func TestCount(t *testing.T) {
+	ctx := t.Context()
+	db, tables := world(t, oddities, oddMap)
+	for f, want := range map[Filter]int64{All: 3, Plain: 2, Sealed: 1} {
+		n, err := tables[0].Count(ctx, db, f)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+}
