@@ -232,7 +232,7 @@ func (r *reconciler) attempt(ctx context.Context, t codecTable, rows []Row, plai
 		}
 	}
 	if !r.cfg.DryRun {
-		if missed, err = t.Save(ctx, r.cfg.DB, save, SaveOptions{SkipLocked: true}); lost(err) {
+		if missed, err = t.saveBlanks(ctx, r.cfg.DB, save, SaveOptions{SkipLocked: true}); lost(err) {
 			missed, err = save, nil
 		}
 	}

@@ -148,7 +148,7 @@ func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, ke
 				save = append(save, rows[i])
 			}
 		}
-		missed, err := t.Save(ctx, tx, save, SaveOptions{})
+		missed, err := t.saveBlanks(ctx, tx, save, SaveOptions{})
 		if err == nil && missed != nil {
 			// They are locked, so it is this transaction that changed them, or kept them
 			// from being changed: a trigger, a rule or a policy.
@@ -158,6 +158,21 @@ func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, ke
 		return err
 	})
 }
+
+// saveBlanks is Save, and says what to do about a column that does not take a blank.
+func (t *Table) saveBlanks(ctx context.Context, db DB, rows []Row, o SaveOptions) (missed []Row, err error) {
+	missed, err = t.Save(ctx, db, rows, o)
+	if e := (*Error)(nil); errors.As(err, &e) && (strings.HasPrefix(e.Code(), "22") || e.Code() == notNull) {
+		err = fmt.Errorf("%w: a personal column does not take blanks; widen it, with oubli adopt, or give a column that is NOT NULL a replace: in the data map", err)
+	}
+	return missed, err
+}
+
+// SQLSTATEs.
+const (
+	lockTimeout = "55P03"
+	notNull     = "23502"
+)
 
 // Count implements anonymize.Tables.
 func (ts *Tables) Count(ctx context.Context, s keystore.Subject) (map[string]int, error) {
@@ -224,11 +239,14 @@ func (t *Table) eachPage(ctx context.Context, db DB, s keystore.Subject, lock bo
 			sql += " FOR UPDATE OF t"
 		}
 		rows, err := t.read(ctx, db, t.selects()+sql, args...)
-		if err != nil || len(rows) == 0 { // fewer than a page may be those that others moved while it waited
+		if err != nil || len(rows) == 0 {
 			return err
 		}
 		if err := f(rows, after); err != nil {
 			return err
+		}
+		if len(rows) < perPage { // also with lock: rows that are gone when their lock is had do not count for LIMIT
+			return nil
 		}
 		after = rows[len(rows)-1].Key
 	}
@@ -267,7 +285,7 @@ func (ts *Tables) failed(op string, s keystore.Subject, err error) error {
 		return nil
 	}
 	e := &keystore.Error{Op: op, Subject: s, Err: err}
-	if pg := (*Error)(nil); errors.As(err, &pg) && pg.Code() == "55P03" {
+	if pg := (*Error)(nil); errors.As(err, &pg) && pg.Code() == lockTimeout {
 		e.Hint = fmt.Sprintf("a transaction of the application has kept a row locked for %v; nothing was changed: end it, or try again", ts.lock)
 	}
 	return e

@@ -361,6 +361,41 @@ func TestRowsThatDoNotTakeTheirBlanks(t *testing.T) {
 	require.Equal(t, keystore.StateErasing, s.state(1))
 }
 
+// A column that was never widened is named, and keeps the keys from being destroyed.
+func TestColumnsThatTakeNoBlanks(t *testing.T) {
+	for typ, value := range map[string]string{"varchar(12)": "Ada", "date": "1990-05-17", "text not null": "Ada"} {
+		ctx, keys := within(t), keystoretest.New(t)
+		db, tables := world(t, `create table people (id int primary key, v `+typ+`); insert into people values (7, '`+value+`')`,
+			`{tables: {people: {subject: person=id, personal: [v: {blank: `+map[bool]string{true: `"null"`, false: "year"}[typ == "text not null"]+`}]}}}`)
+		e, err := anonymize.New(keys, nil)
+		require.NoError(t, err)
+		ts, err := NewTables(db, keys, tables, nil)
+		require.NoError(t, err)
+		e.RegisterTables(ts)
+		_, err = e.AnonymizeWith(ctx, &anonymize.Request{Unknown: true}, subj(t, "person/7"))
+		require.ErrorIs(t, err, keystore.ErrInvalid, typ)
+		require.ErrorContains(t, err, "does not take blanks", typ)
+		require.NotContains(t, err.Error(), value)
+		sts, err := keys.Status(ctx, subj(t, "person/7"))
+		require.NoError(t, err)
+		require.Equal(t, keystore.StateErasing, sts[0].State)
+	}
+}
+
+// Plaintext is blanked as well, and its year kept where the table is being adopted.
+func TestPlaintextIsBlanked(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	s.exec(`insert into customers (id, "First Name", email, born) values (2, '', 'ada2@example.org', '1990-05-17')`)
+	e := s.eraser(&TablesOptions{Adopting: func(t *Table) bool { return t.Name == "customers" }})
+	d, err := e.Export(ctx, s.subjects(2)[0])
+	require.NoError(t, err)
+	require.Equal(t, []any{json.Number("2"), "", "ada2@example.org", "1990-05-17", nil}, valuesOf(d.Tables[0].Rows[0])[:5])
+	_, err = e.AnonymizeWith(ctx, &anonymize.Request{Unknown: true}, s.subjects(2)...)
+	require.NoError(t, err)
+	require.Equal(t, []string{"Erased NULL 1990 NULL"}, s.read(ctx, 2))
+}
+
 // What destroying the keys relies on is durable, whatever the database usually does.
 func TestBlankingIsDurable(t *testing.T) {
 	s := newShop(t, 1)
