@@ -18,6 +18,7 @@ type alteration struct {
 	parts []part
 	saved *Saved
 
+	known int                // so many defaults were saved before
 	types map[string]newType // by column: those that change
 	// away are the columns that have no default afterwards; the default is saved.
 	away func(column string) bool
@@ -34,7 +35,7 @@ func newAlteration(ctx context.Context, tx pgx.Tx, t *pgmap.Table, saved *Saved)
 	if err != nil {
 		return nil, err
 	}
-	return &alteration{t: t, parts: parts, saved: saved, types: map[string]newType{}, away: func(string) bool { return false }}, nil
+	return &alteration{t: t, parts: parts, saved: saved, known: len(saved.Defaults), types: map[string]newType{}, away: func(string) bool { return false }}, nil
 }
 
 // root is the table itself.
@@ -61,6 +62,13 @@ func (a *alteration) run(ctx context.Context, tx pgx.Tx) error {
 	objects, err := take(ctx, tx, statistics, a.parts, columns)
 	if err != nil {
 		return err
+	}
+	targets, err := objectsOn(ctx, tx, indexTargets, a.root(), columns)
+	if err != nil {
+		return pgmap.Fail("look for indexes on "+a.t.Quoted, err)
+	}
+	for _, o := range targets {
+		objects = append(objects, o.SavedObject)
 	}
 	if len(a.parts) > 1 {
 		// PostgreSQL would make those of partitions anew under names of its own.
@@ -162,7 +170,7 @@ func (a *alteration) savedDefault(p *part, column string) *SavedDefault {
 	n := at(p.quoted)
 	if n < 0 {
 		d := SavedDefault{On: p.quoted, Column: column, Expr: now, Made: now}
-		if root := at(a.root().quoted); root >= 0 && now == "" { // a partition that is newer
+		if root := at(a.root().quoted); root >= 0 && root < a.known && now == "" { // a partition that is newer
 			d.Expr = a.saved.Defaults[root].Expr
 		}
 		a.saved.Defaults = append(a.saved.Defaults, d)

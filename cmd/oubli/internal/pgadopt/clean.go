@@ -80,7 +80,7 @@ func (c *cleaning) statistics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if older != nil {
+	if len(older) > 0 {
 		c.left("pg_statistic still holds values of the columns, for transactions that began before: "+strings.Join(older, "; "), "end them, "+again)
 		return nil
 	}
@@ -110,11 +110,15 @@ func (c *cleaning) outlive(ctx context.Context) ([]string, error) {
 		return nil, pgmap.Fail(what, err)
 	}
 	for end := time.Now().Add(c.wait); ; {
-		older, err := olderThan(ctx, c.db, mark)
+		var older []string
+		err := readOnly(ctx, c.db, func(tx pgx.Tx) (err error) {
+			older, err = olderThan(ctx, tx, mark)
+			return err
+		})
 		if err != nil {
 			return nil, pgmap.Fail(what, err)
 		}
-		if older == nil || time.Now().After(end) {
+		if len(older) == 0 || time.Now().After(end) {
 			return older, nil
 		}
 		if !sleep(ctx, 100*time.Millisecond) {
@@ -215,7 +219,7 @@ func (c *cleaning) checkpoint(ctx context.Context) error {
 // leaves there what a transaction was writing.
 func (c *cleaning) orphans(ctx context.Context) error {
 	var names []string
-	err := reading(ctx, c.db, func(tx pgx.Tx) error {
+	err := readOnly(ctx, c.db, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, orphanQuery)
 		if err == nil {
 			names, err = pgx.CollectRows(rows, pgx.RowTo[string])

@@ -133,7 +133,7 @@ func holders(ctx context.Context, db pgmap.DB, t *pgmap.Table) string {
 		who, err = holding(ctx, tx, oids)
 		return err
 	})
-	if err != nil || who == nil {
+	if err != nil || len(who) == 0 {
 		return "held by somebody who has let go of it meanwhile"
 	}
 	return "held by " + strings.Join(who, "; ")

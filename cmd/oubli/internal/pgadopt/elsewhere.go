@@ -21,10 +21,7 @@ func (c *cleaning) elsewhere(ctx context.Context) error {
 	add("base backups, dumps, disk snapshots and copies of the database from before "+since, "let them expire, or destroy them; erasing a person does not reach their plaintext")
 	add("WAL from before "+since+", and segments of it that the server keeps to write over",
 		"it goes with the work of the server; sooner with min_wal_size lowered, pg_switch_wal() and CHECKPOINT")
-	err := pgx.BeginTxFunc(ctx, c.db, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL search_path = pg_catalog"); err != nil {
-			return err
-		}
+	err := readOnly(ctx, c.db, func(tx pgx.Tx) error {
 		values, err := settingsOf(ctx, tx)
 		if err != nil {
 			return err

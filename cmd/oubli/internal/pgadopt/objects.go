@@ -60,6 +60,16 @@ WHERE x.indrelid = $1::text::pg_catalog.oid AND NOT x.indisprimary AND NOT x.ind
 	AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = x.indrelid AND d.refobjsubid = ANY ($3::text[]::int2[])))
 ORDER BY i.relname COLLATE "C"`}
 
+	// indexTargets are what PostgreSQL forgets of an index when it makes it anew itself.
+	indexTargets = objectKind{"statistics of indexes", `
+SELECT q.path, '', ARRAY(SELECT 'ALTER INDEX ' || q.path || ' ALTER COLUMN ' || a.attnum || ' SET STATISTICS ' || a.attstattarget
+                         FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0)
+FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace,
+LATERAL (SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(i.relname) AS path) q
+WHERE x.indrelid = $1::text::pg_catalog.oid AND $2::text IS NOT NULL AND $3::text[] IS NOT NULL
+  AND EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0)
+ORDER BY q.path COLLATE "C"`}
+
 	// statistics that somebody created on several columns, or expressions, one of which is
 	// among the columns.
 	statistics = objectKind{"statistics", `

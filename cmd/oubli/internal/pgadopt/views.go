@@ -35,7 +35,7 @@ func viewsOn(ctx context.Context, tx pgx.Tx, parts []part, columns []string) ([]
 	rows, err := tx.Query(ctx, `
 WITH RECURSIVE reads(view, depth) AS (
 	SELECT r.ev_class, 0
-	FROM pg_catalog.unnest($1::text[]::pg_catalog.oid[], $2::text[]::int2[]) AS c(rel, num)
+	FROM ROWS FROM (pg_catalog.unnest($1::text[]::pg_catalog.oid[]), pg_catalog.unnest($2::text[]::int2[])) AS c(rel, num)
 	JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.rel AND d.refobjsubid = c.num
 	JOIN pg_catalog.pg_rewrite r ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = d.objid AND r.rulename = '_RETURN'
 	UNION
@@ -140,7 +140,7 @@ func makeViews(ctx context.Context, tx pgx.Tx, again []viewAgain) ([]SavedView, 
 	for _, a := range again {
 		what := "make view " + a.Name + " anew"
 		if err := run(ctx, tx, what, a.create); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w (does the view need the column's type as it was? change it, or drop it meanwhile; nothing was changed)", err)
 		}
 		if err := revokeDefaults(ctx, tx, a.Name); err != nil {
 			return nil, ddlFail(what, err)
