@@ -75,6 +75,13 @@ func outdated(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == "42703" || pg.Code == "42P01" || pg.Code == "0A000")
 }
 
+// replanned tells whether the server refused a prepared statement because its columns are of
+// another type now.
+func replanned(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "0A000" && pg.Routine == "RevalidateCachedQuery"
+}
+
 // one gives the error of the only row in place of that of a batch.
 func one(err error) error {
 	if b := (*fieldcrypt.BatchError)(nil); errors.As(err, &b) && len(b.Rows) == 1 {

@@ -112,19 +112,31 @@ func (t *Table[T, ID]) fail(op string, err error) error {
 }
 
 // query appends the rows of a statement that gives all columns, as they are stored.
+//
+// A statement that was prepared before somebody changed the type of a column fails once in
+// each connection, before it has done anything, and pgx forgets it. So it runs again: an
+// adoption changes types under a working application. In a transaction it cannot.
 func (t *Table[T, ID]) query(ctx context.Context, op string, to []T, sql string, args ...any) ([]T, error) {
-	rows, err := t.db.Query(ctx, sql, args...)
-	if err == nil {
-		err = scanAll(rows, t.ordered, func() *T {
-			var none T
-			to = append(to, none)
-			return &to[len(to)-1]
-		})
+	const connections = 100
+	_, inTx := t.db.(pgx.Tx)
+	before := len(to)
+	for try := 0; ; try++ {
+		to = to[:before]
+		rows, err := t.db.Query(ctx, sql, args...)
+		if err == nil {
+			err = scanAll(rows, t.ordered, func() *T {
+				var none T
+				to = append(to, none)
+				return &to[len(to)-1]
+			})
+		}
+		switch {
+		case err == nil:
+			return to, nil
+		case inTx || try == connections || !replanned(err):
+			return nil, t.fail(op, err)
+		}
 	}
-	if err != nil {
-		return nil, t.fail(op, err)
-	}
-	return to, nil
 }
 
 // scanAll reads the rows of a result to where next says, and closes it.
