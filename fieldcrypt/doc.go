@@ -35,6 +35,12 @@
 // it is reported by row, and the other rows open. An unavailable keystore fails the
 // call: it never looks like an erasure.
 //
+// A database that is full of plaintext is sealed while the application works. For that
+// time [Options].Adopting names the columns in which a codec takes what is no envelope for
+// the value itself, and counts it; it shows plaintext to whom it would show the opened
+// envelope, and seals whatever it writes. [BoundRows].Adopt seals what is there. Once
+// nothing is left, a codec without Adopting refuses plaintext as tampered again.
+//
 // An envelope shows that a value is there, its length and its key's id. It does not
 // hide that, and it does not protect the columns that are not tagged.
 // docs/format.md specifies every byte.

@@ -79,6 +79,58 @@ func ExampleCodec() {
 	// read: Erased erased GB <nil>
 }
 
+// A table that is full of plaintext is sealed while programs read and write it.
+func ExampleOptions_adopting() {
+	ctx := context.Background()
+	keys := exampleStore()
+	adopting := &fieldcrypt.Options{Adopting: []string{"name", "born"}}
+	table := map[int64]User{1: {ID: 1, Name: "Ada", Country: "GB"}, 2: {ID: 2, Name: "Grace", Country: "US"}}
+
+	// The application reads both, and seals what it writes.
+	codec, err := fieldcrypt.NewCodec[User](keys, "users", adopting)
+	if err != nil {
+		panic(err)
+	}
+	ada := table[1]
+	err = codec.Open(ctx, &ada)
+	fmt.Println("read:", ada.Name, ada.Privacy, err)
+	table[1], err = codec.Seal(ctx, ada)
+	fmt.Println("stored:", table[1].Name[:7], err)
+
+	// Meanwhile, what nobody writes is sealed where it stands.
+	rows, err := fieldcrypt.NewRowCodec(keys, fieldcrypt.Spec{
+		Table: "users", Kind: "customer", SubjectColumn: "id",
+		Fields: []fieldcrypt.FieldSpec{{Name: "name", Replace: "Erased"}, {Name: "born"}},
+	}, adopting)
+	if err != nil {
+		panic(err)
+	}
+	bound, err := rows.Bind([]string{"id", "name", "born"})
+	if err != nil {
+		panic(err)
+	}
+	cells := [][]fieldcrypt.Cell{
+		{{Text: "1"}, {Text: table[1].Name}, {Null: true}},
+		{{Text: "2"}, {Text: table[2].Name}, {Null: true}},
+	}
+	found, err := bound.Adopt(ctx, cells)
+	for i, row := range found {
+		fmt.Println("found:", row[0].Content, row[1].Content, cells[i][1].Text[:7], err)
+	}
+
+	for column, n := range codec.Plaintext() {
+		if n > 0 {
+			fmt.Println("plaintext read:", n, column)
+		}
+	}
+	// Output:
+	// read: Ada open <nil>
+	// stored: oubli1. <nil>
+	// found: sealed null oubli1. <nil>
+	// found: plain null oubli1. <nil>
+	// plaintext read: 1 name
+}
+
 // Repositories of the usual shape are wrapped.
 func ExampleWrap() {
 	ctx := context.Background()
