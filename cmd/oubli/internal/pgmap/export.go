@@ -45,7 +45,8 @@ func (t codecTable) export(ctx context.Context, tx pgx.Tx, s keystore.Subject) (
 		return data, Fail("look at "+t.Quoted, err)
 	}
 	err = t.eachPage(ctx, tx, s, false, func(rows []Row, after []string) error {
-		others, err := t.others(ctx, tx, s, after, columns)
+		tail, args := t.pageOf(s, after)
+		others, err := t.others(ctx, tx, tail, args, columns)
 		if err != nil {
 			return err
 		}
@@ -99,9 +100,9 @@ func (t *Table) field(c Column) int {
 	return -1
 }
 
-// others reads the page of a subject's rows that begins after a key: what is not
-// personal in them, each value where its column stands in columns.
-func (t *Table) others(ctx context.Context, tx pgx.Tx, s keystore.Subject, after []string, columns []Column) ([][]any, error) {
+// others reads the rows of a query that ends so: what is not personal in them, each value
+// where its column stands in columns.
+func (t *Table) others(ctx context.Context, tx pgx.Tx, tail string, args []any, columns []Column) ([][]any, error) {
 	exprs := make([]string, len(columns))
 	for i, c := range columns {
 		switch {
@@ -113,7 +114,6 @@ func (t *Table) others(ctx context.Context, tx pgx.Tx, s keystore.Subject, after
 			exprs[i] = "pg_catalog.to_jsonb(t." + c.Quoted + ")::pg_catalog.text"
 		}
 	}
-	tail, args := t.pageOf(s, after)
 	found, err := tx.Query(ctx, "SELECT "+strings.Join(exprs, ", ")+" FROM "+t.Quoted+" AS t"+tail, args...)
 	if err != nil {
 		return nil, Fail("read "+t.Quoted, err)

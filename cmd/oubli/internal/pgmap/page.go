@@ -41,24 +41,40 @@ func (t *Table) Page(ctx context.Context, db DB, o PageOptions) ([]Row, error) {
 	if err := t.needKey(); err != nil {
 		return nil, err
 	}
+	tail, args := t.pageFrom(o)
+	return t.read(ctx, db, t.selects()+tail, args...)
+}
+
+// pageFrom ends the query of a page.
+func (t *Table) pageFrom(o PageOptions) (tail string, args []any) {
 	var where []string
-	var args []any
 	if o.After != nil {
-		var is []string
-		for i, c := range t.Key {
-			args = append(args, o.After[i])
-			is = append(is, fromText("$"+strconv.Itoa(len(args)), c))
-		}
-		where = append(where, "("+t.keys("t")+") > ("+strings.Join(is, ", ")+")")
+		var is string
+		is, args = t.beyond(o.After, nil)
+		where = append(where, is)
 	}
 	if o.Only != All {
 		where = append(where, "("+t.having(o.Only)+")")
 	}
-	sql := t.selects()
 	if where != nil {
-		sql += " WHERE " + strings.Join(where, " AND ")
+		tail = " WHERE " + strings.Join(where, " AND ")
 	}
-	return t.read(ctx, db, sql+" ORDER BY "+t.keys("t")+" LIMIT "+strconv.Itoa(o.Limit), args...)
+	return tail + t.inOrder(o.Limit), args
+}
+
+// beyond is the condition of the rows that follow a key; the parameters follow args.
+func (t *Table) beyond(key []string, args []any) (string, []any) {
+	is := make([]string, len(t.Key))
+	for i, c := range t.Key {
+		args = append(args, key[i])
+		is[i] = fromText("$"+strconv.Itoa(len(args)), c)
+	}
+	return "(" + t.keys("t") + ") > (" + strings.Join(is, ", ") + ")", args
+}
+
+// inOrder ends a query of the first rows in the order of their key.
+func (t *Table) inOrder(limit int) string {
+	return " ORDER BY " + t.keys("t") + " LIMIT " + strconv.Itoa(limit)
 }
 
 // Count counts the rows of a filter. It is how to find out that there are none: in one
@@ -260,11 +276,13 @@ func LooksSealed(text string) string {
 		`ELSE pg_catalog.starts_with(` + text + `, 'oubli1~') AND ` + text + ` OPERATOR(pg_catalog.~) '^oubli1~[A-Za-z0-9_-]{10,}~' END`
 }
 
-// LooksSealedBytes is LooksSealed for a bytea: envelopes are binary there, blanks are text.
+// LooksSealedBytes is LooksSealed for a bytea: envelopes are binary there, or the text of
+// one where a program writes texts; blanks are text.
 func LooksSealedBytes(data string) string {
 	return `CASE WHEN pg_catalog.octet_length(` + data + `) < 18 THEN false
 WHEN pg_catalog.get_byte(` + data + `, 0) = 177 THEN pg_catalog.octet_length(` + data + `) >= 33
-ELSE pg_catalog.encode(pg_catalog.substring(` + data + `, 1, 200), 'escape') OPERATOR(pg_catalog.~) '^oubli1~[A-Za-z0-9_-]{10,}~' END`
+WHEN pg_catalog.substr(` + data + `, 1, 7) = '\x6f75626c69312e'::pg_catalog.bytea THEN ` + LooksSealed("pg_catalog.encode("+data+", 'escape')") + `
+ELSE pg_catalog.encode(pg_catalog.substr(` + data + `, 1, 200), 'escape') OPERATOR(pg_catalog.~) '^oubli1~[A-Za-z0-9_-]{10,}~' END`
 }
 
 // read runs a query of selects.

@@ -149,7 +149,7 @@ func TestForms(t *testing.T) {
 	}
 	long := string(make([]byte, 32))
 	for data, want := range map[string]bool{
-		"\xb1" + long: true, "\xb1" + long[1:]: false, "\xb0" + long: false, "": false, "\xb1": false,
+		"\xb1" + long: true, "\xb1" + long[1:]: false, "oubli1." + letters: true, "oubli1." + letters[1:]: false, "oubli1." + letters + "\xff": false, "\xb0" + long: false, "": false, "\xb1": false,
 		"oubli1~ABCDEFGHIJ~\xff": true, "oubli1~ABCDEFGHIJ": false, "oubli1~ABC\\EFGHIJ~xxxxx": false,
 	} {
 		var is bool

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -256,14 +255,11 @@ func (t *Table) eachPage(ctx context.Context, db DB, s keystore.Subject, lock bo
 func (t *Table) pageOf(s keystore.Subject, after []string) (sql string, args []any) {
 	where, args := t.ofSubject(s)
 	if after != nil {
-		var is []string
-		for i, c := range t.Key {
-			args = append(args, after[i])
-			is = append(is, fromText("$"+strconv.Itoa(len(args)), c))
-		}
-		where += " AND (" + t.keys("t") + ") > (" + strings.Join(is, ", ") + ")"
+		var is string
+		is, args = t.beyond(after, args)
+		where += " AND " + is
 	}
-	return " WHERE " + where + " ORDER BY " + t.keys("t") + " LIMIT " + strconv.Itoa(perPage), args
+	return " WHERE " + where + t.inOrder(perPage), args
 }
 
 // inTx runs f in a transaction.
