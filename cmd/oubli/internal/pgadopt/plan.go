@@ -211,7 +211,8 @@ func (s *subject) root() relation { return s.relations[0] }
 
 // readable tells whether its rows can be read.
 func (s *subject) readable() bool {
-	return (s.Kind == 'r' || s.Kind == 'p') && s.root().Readable && s.root().Persistence != "t"
+	here := !slices.ContainsFunc(s.relations, func(r relation) bool { return r.Kind == "f" })
+	return here && (s.Kind == 'r' || s.Kind == 'p') && s.root().Readable && s.root().Persistence != "t"
 }
 
 // field is the personal field in a column, nil if it is none.
@@ -275,20 +276,20 @@ func sealedSize(n float64, binary bool) float64 {
 	return 7 + (n+33)*4/3
 }
 
-// readOnly runs f in a read-only transaction.
+// planSettings hold until the transaction ends.
+const planSettings = `SELECT pg_catalog.set_config('transaction_read_only', 'on', true), pg_catalog.set_config('search_path', 'pg_catalog', true),
+       pg_catalog.set_config('lock_timeout', '5s', true), pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('row_security', 'on', true),
+       pg_catalog.set_config('timezone', 'UTC', true), pg_catalog.set_config('datestyle', 'ISO, YMD', true)`
+
+// readOnly runs f in a read-only transaction with the settings above.
 func readOnly(ctx context.Context, db pgmap.DB, f func(pgx.Tx) error) error {
 	tx, err := db.Begin(ctx)
 	if err != nil {
 		return pgmap.Fail("plan", err)
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
-	for _, set := range []string{
-		"SET LOCAL transaction_read_only = on", "SET LOCAL search_path = pg_catalog", "SET LOCAL lock_timeout = '5s'",
-		"SET LOCAL statement_timeout = 0", "SET LOCAL row_security = on", "SET LOCAL timezone = 'UTC'", "SET LOCAL datestyle = 'ISO, YMD'",
-	} {
-		if _, err := tx.Exec(ctx, set); err != nil {
-			return pgmap.Fail("plan", err)
-		}
+	if _, err := tx.Exec(ctx, planSettings); err != nil {
+		return pgmap.Fail("plan", err)
 	}
 	return f(tx)
 }

@@ -35,7 +35,7 @@ const (
 	subjectUpper what = "subject upper"   // UUIDs in upper case, in a column of text
 	subjectForm  what = "subject decimal" // numbers that are not written as integers
 	keyNull      what = "key NULL"
-	looksSealed  what = "looks sealed"
+	likeSealed  what = "looks sealed"
 	oddDate      what = "odd date"
 	indexSize    what = "index size" // bytes of the longest entry, with envelopes
 )
@@ -87,9 +87,9 @@ func (s *subject) checks() (checks []check, exprs []string) {
 		switch {
 		case s.phase != PhaseNone:
 		case f.Binary:
-			count(looksSealed, f.Name, column+" IS NOT NULL AND "+pgmap.LooksSealedBytes(column))
+			count(likeSealed, f.Name, column+" IS NOT NULL AND "+pgmap.LooksSealedBytes(column))
 		case textual(f.Base):
-			count(looksSealed, f.Name, column+" IS NOT NULL AND "+pgmap.LooksSealed(column+"::text"))
+			count(likeSealed, f.Name, column+" IS NOT NULL AND "+pgmap.LooksSealed(column+"::text"))
 		case dated(f.Base):
 			count(oddDate, f.Name, "NOT "+inRange(column))
 		}
@@ -204,7 +204,7 @@ func (s *subject) valueFindings(v *values) {
 		}
 	}
 	for _, f := range s.Fields {
-		if rows := n(looksSealed, f.Name); rows > 0 {
+		if rows := n(likeSealed, f.Name); rows > 0 {
 			s.add(Note, f.Name, "", fmt.Sprintf("%s a value there that looks sealed: what the program's codec sealed is taken as it is, anything else that looks so is refused by adopt run as tampered", have(rows)),
 				"if the program does not seal yet, correct these values: they begin with oubli1, or with the byte B1 in a bytea")
 		}

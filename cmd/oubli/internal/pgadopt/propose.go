@@ -95,7 +95,7 @@ func Propose(ctx context.Context, db pgmap.DB) ([]datamap.Proposal, error) {
 			proposals = append(proposals, p)
 		}
 	}
-	unique(proposals)
+	distinct(proposals)
 	// What can be used comes first.
 	slices.SortStableFunc(proposals, func(a, b datamap.Proposal) int {
 		return cmp.Compare(order(a), order(b))
@@ -399,8 +399,8 @@ func (t *found) field(c foundColumn) datamap.ProposedField {
 	return f
 }
 
-// unique gives tables of one name in several schemas a logical name each.
-func unique(proposals []datamap.Proposal) {
+// distinct gives tables of one name in several schemas a logical name each.
+func distinct(proposals []datamap.Proposal) {
 	count := map[string]int{}
 	for _, p := range proposals {
 		count[p.Table]++
