@@ -95,19 +95,13 @@ func (b *backfill) run(ctx context.Context) error {
 
 // count counts the rows that hold plaintext.
 func (b *backfill) count(ctx context.Context) (n int64, err error) {
-	var p patient
-	for {
-		err = reading(ctx, b.c.DB, func(tx pgx.Tx) (err error) {
+	err = retry(ctx, func() error {
+		return reading(ctx, b.c.DB, func(tx pgx.Tx) (err error) {
 			n, err = b.table.Count(ctx, tx, pgmap.Plain)
 			return err
 		})
-		if !passing(err) {
-			return n, err
-		}
-		if !p.wait(ctx) {
-			return 0, errors.Join(ctx.Err(), err)
-		}
-	}
+	})
+	return n, err
 }
 
 // finish notes what the run came to. The cursor starts anew: the next run reads all again.
@@ -117,32 +111,25 @@ func (b *backfill) finish(ctx context.Context) error {
 	if r.Withheld+r.Erased+r.Withdrawn+r.BadRows > 0 {
 		to = PhaseWidened
 	}
-	var p patient
-	for {
-		err := SetPhase(ctx, b.c.DB, b.table.Map.Table, b.phase, to)
-		switch {
-		case err == nil:
+	for b.phase != PhaseEnforced {
+		err := retry(ctx, func() error { return SetPhase(ctx, b.c.DB, b.table.Map.Table, b.phase, to) })
+		if err == nil {
 			r.Phase = to
 			return nil
-		case errors.Is(err, ErrPhase):
-			if err := b.look(ctx); err != nil {
-				return err
-			}
-			if b.phase == PhaseEnforced {
-				return nil
-			}
-		case !passing(err):
+		}
+		if !errors.Is(err, ErrPhase) {
 			return err
 		}
-		if !p.wait(ctx) {
-			return errors.Join(ctx.Err(), err)
+		if err := b.look(ctx); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // look reads the record again, after somebody else changed its phase.
 func (b *backfill) look(ctx context.Context) error {
-	records, err := Records(ctx, b.c.DB)
+	records, err := recordsAgain(ctx, b.c.DB)
 	if err != nil {
 		return err
 	}

@@ -125,3 +125,26 @@ func (p *patient) wait(ctx context.Context) bool {
 		return true
 	}
 }
+
+// retry runs f until it succeeds, or fails for good.
+func retry(ctx context.Context, f func() error) error {
+	var p patient
+	for {
+		err := f()
+		if !passing(err) {
+			return err
+		}
+		if !p.wait(ctx) {
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// recordsAgain is Records on a connection that may be cut.
+func recordsAgain(ctx context.Context, db pgmap.DB) (r map[string]*Record, err error) {
+	err = retry(ctx, func() (err error) {
+		r, err = Records(ctx, db)
+		return err
+	})
+	return r, err
+}

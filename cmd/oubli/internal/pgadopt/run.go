@@ -86,7 +86,7 @@ func (r *TableRun) Err() error {
 // keystore that is away ends the run with keystore.ErrUnavailable.
 func Run(ctx context.Context, c Config) (RunReport, error) {
 	var report RunReport
-	records, err := Records(ctx, c.DB)
+	records, err := recordsAgain(ctx, c.DB)
 	if err != nil {
 		return report, err
 	}
