@@ -28,8 +28,9 @@ func (a *app) anonymizeCommand() *cobra.Command {
 		Use:   "anonymize SUBJECT...",
 		Short: "Erase people by destroying their keys; one JSON result a line",
 		Long: `Destroys the keys of subjects, which makes their sealed fields unreadable in every
-copy. No data file is touched. With --keep what is sealed for a purpose stays readable
-for it alone.
+copy. No data file is touched. With --db the personal columns of the data map are blanked
+first, in all tables of that database in one transaction. With --keep what is sealed for a
+purpose stays readable for it alone.
 
 A kind of subjects may have receivers, recorded by an application, which must see the
 plaintext first. This tool has none: it leaves such an erasure pending, names who is
@@ -75,12 +76,16 @@ func (a *app) anonymize(ctx context.Context, args []string, o *anonymizeOptions)
 		return fmt.Errorf("%s names nobody", o.file)
 	}
 	if o.dryRun {
-		return a.withStore(ctx, reading, func(keys *keystore.Store) error { return a.preview(ctx, keys, subjects, o) })
+		return a.withEraser(ctx, reading, subjects, o.actor, func(_ *keystore.Store, eraser *anonymize.Eraser) error {
+			return a.preview(ctx, eraser, subjects, o)
+		})
 	}
 	if err := a.confirm(ctx, subjects, o); err != nil {
 		return err
 	}
-	return a.withStore(ctx, writing, func(keys *keystore.Store) error { return a.erase(ctx, keys, subjects, o) })
+	return a.withEraser(ctx, writing, subjects, o.actor, func(keys *keystore.Store, eraser *anonymize.Eraser) error {
+		return a.erase(ctx, keys, eraser, subjects, o)
+	})
 }
 
 // confirm has the id of one subject typed, or the number of several.
@@ -102,11 +107,7 @@ func (a *app) confirm(ctx context.Context, subjects []keystore.Subject, o *anony
 	return err
 }
 
-func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keystore.Subject, o *anonymizeOptions) error {
-	eraser, err := anonymize.New(keys, &anonymize.Options{Actor: o.actor})
-	if err != nil {
-		return err
-	}
+func (a *app) erase(ctx context.Context, keys *keystore.Store, eraser *anonymize.Eraser, subjects []keystore.Subject, o *anonymizeOptions) error {
 	out := json.NewEncoder(a.out)
 	failed, unknown := 0, false
 	for of := range chunks(subjects, anonymizeBatch) {
@@ -136,9 +137,13 @@ func (a *app) erase(ctx context.Context, keys *keystore.Store, subjects []keysto
 	if failed == 0 {
 		return nil
 	}
-	err = fmt.Errorf("%d of %d subjects are not erased as asked", failed, len(subjects))
+	err := fmt.Errorf("%d of %d subjects are not erased as asked", failed, len(subjects))
 	if unknown {
-		err = withHint(err, "is the id right? --unknown erases also who was never seen, and burns the id")
+		hint := "is the id right? --unknown erases also who was never seen, and burns the id"
+		if a.db != "" {
+			hint += "; so it does with people of whom nothing was sealed yet, and blanks their rows"
+		}
+		err = withHint(err, "%s", hint)
 	}
 	return err
 }

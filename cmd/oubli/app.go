@@ -17,6 +17,7 @@ type app struct {
 	standbys    []string
 	rootURL     string
 	host        string
+	db          string // the application's; it may hold a password
 	mapFile     string
 	allowAt     bool
 	root        *cobra.Command
@@ -59,12 +60,13 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	f.Lookup("keystore-standby").DefValue = "[]"
 	a.setting(&a.rootURL, "root", "OUBLI_ROOT", "file:oubli.root", "the root keys, file:PATH[,file:PATH]")
 	a.setting(&a.host, "host", "OUBLI_HOST", "", "the name of this host, where the machine's own will not do, as in containers")
+	a.setting(&a.db, "db", "OUBLI_DB", "", "the application's database, postgres://USER@HOST/DATABASE, for commands that work on its tables")
 	f.StringVar(&a.mapFile, "map", "oubli.yaml", "the data map")
 	f.BoolVar(&a.allowAt, "allow-at", false, "accept ids with an @")
 	root.AddCommand(
-		a.initCommand(), a.sealCommand(), a.openCommand(), a.anonymizeCommand(),
+		a.initCommand(), a.sealCommand(), a.openCommand(), a.adoptCommand(), a.anonymizeCommand(),
 		a.restrictCommand(), a.releaseCommand(), a.cancelCommand(), a.readmitCommand(), a.retireCommand(),
-		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.upgradeCommand(), a.rootCommand(),
+		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.reconcileCommand(), a.upgradeCommand(), a.rootCommand(),
 		a.statusCommand(), a.verifyCommand(), a.demoCommand(),
 	)
 	root.SetIn(a.in)

@@ -67,15 +67,21 @@ nothing is written then; on standard output the rows before it have gone out.`,
 func (a *app) openCommand() *cobra.Command {
 	x := &conversion{app: a, dir: rows.Open}
 	c := &cobra.Command{
-		Use:   "open TABLE FILE|-",
+		Use:   "open TABLE FILE|- | TABLE --db DSN",
 		Short: "Ciphertext in, plaintext out; erased people read as erased",
 		Long: `Opens the personal fields of a file that was sealed. A field of an erased person
 becomes its replacement, or empty; one of a restricted person is withheld, and empty
 too. How many were is told on standard error. A row that cannot be opened is named and
-left out, the others are opened; then nothing is written with -o, and the exit code is 1.`,
-		Args: between(2, 2, "TABLE and FILE"),
+left out, the others are opened; then nothing is written with -o, and the exit code is 1.
+
+Without FILE it opens the table in the database that --db names, in the order of its key.`,
+		Args: between(1, 2, "TABLE and FILE, or TABLE and --db"),
 		RunE: func(c *cobra.Command, args []string) error {
-			x.table, x.file = args[0], args[1]
+			x.table = args[0]
+			if len(args) == 1 {
+				return x.openTable(c.Context())
+			}
+			x.file = args[1]
 			return x.run(c.Context())
 		},
 	}
@@ -90,9 +96,7 @@ func (x *conversion) flags(c *cobra.Command) {
 }
 
 func (x *conversion) run(ctx context.Context) error {
-	if x.purpose != "" {
-		ctx = keystore.WithPurpose(ctx, x.purpose)
-	}
+	ctx = forPurpose(ctx, x.purpose)
 	in, err := x.open(ctx)
 	if err != nil {
 		return err

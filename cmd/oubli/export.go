@@ -20,10 +20,10 @@ type exportOptions struct {
 func (a *app) exportCommand() *cobra.Command {
 	var o exportOptions
 	c := &cobra.Command{
-		Use:   "export SUBJECT --from TABLE=FILE...",
+		Use:   "export SUBJECT --from TABLE=FILE... | --db DSN",
 		Short: "What is held about one person, readable",
-		Long: `Writes the rows of one person in sealed files, opened, as one JSON document or as CSV
-with a line for each value. What is restricted or erased is marked so. The output is
+		Long: `Writes the rows of one person in sealed files, or in the tables of a database, opened, as
+one JSON document or as CSV with a line for each value. What is restricted or erased is marked so. The output is
 all plaintext: handle it so.`,
 		Args: between(1, 1, "one SUBJECT"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -46,11 +46,20 @@ func (a *app) export(ctx context.Context, s keystore.Subject, o *exportOptions) 
 	if o.format != "json" && o.format != "csv" {
 		return usagef("--format %q: json or csv is needed", o.format)
 	}
-	if len(o.from) == 0 {
-		return usagef("--from TABLE=FILE says where to look")
-	}
-	if o.purpose != "" {
-		ctx = keystore.WithPurpose(ctx, o.purpose)
+	ctx = forPurpose(ctx, o.purpose)
+	switch {
+	case len(o.from) == 0 && a.db == "":
+		return usagef("--from TABLE=FILE says where to look, or --db a database")
+	case len(o.from) == 0:
+		return a.withEraser(ctx, reading, nil, "", func(_ *keystore.Store, eraser *anonymize.Eraser) error {
+			doc, err := eraser.Export(ctx, s)
+			if err != nil {
+				return err
+			}
+			return a.writeDocument(doc, o)
+		})
+	case a.given("db") != "":
+		return usagef("--from and --db are two places: export them one after the other")
 	}
 	return a.withStore(ctx, reading, func(keys *keystore.Store) error {
 		st, err := keys.Status(ctx, s)

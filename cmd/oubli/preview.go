@@ -10,11 +10,7 @@ import (
 )
 
 // preview shows what anonymize would do, one JSON plan a line.
-func (a *app) preview(ctx context.Context, keys *keystore.Store, subjects []keystore.Subject, o *anonymizeOptions) error {
-	eraser, err := anonymize.New(keys, nil)
-	if err != nil {
-		return err
-	}
+func (a *app) preview(ctx context.Context, eraser *anonymize.Eraser, subjects []keystore.Subject, o *anonymizeOptions) error {
 	out := json.NewEncoder(a.out)
 	refused := 0
 	for _, s := range subjects {

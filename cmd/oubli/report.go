@@ -25,10 +25,45 @@ type storeReport struct {
 	Away       []string          `json:"away"`   // mirrors of the root that cannot be read
 	Late       string            `json:"late"`   // the standbys that older roots wait for, and why
 	Overdue    int               `json:"overdue"`
-	Unadvanced int               `json:"unadvanced"` // destroyed, but no advance has taken it in
-	Subjects   map[string]int    `json:"subjects"`   // by state
-	Erasing    []keystore.Status `json:"erasing"`    // unfinished erasures
-	NotFinal   []keystore.Status `json:"not_final"`  // erased, not yet final
+	Unadvanced int               `json:"unadvanced"`       // destroyed, but no advance has taken it in
+	Subjects   map[string]int    `json:"subjects"`         // by state
+	Erasing    []keystore.Status `json:"erasing"`          // unfinished erasures
+	NotFinal   []keystore.Status `json:"not_final"`        // erased, not yet final
+	Tables     []tableReport     `json:"tables,omitempty"` // of the data map, with --db
+}
+
+// tableReport is how far the adoption of a table has come.
+type tableReport struct {
+	Table    string     `json:"table"`
+	Relation string     `json:"relation"` // in the database
+	Phase    string     `json:"phase"`    // "" where no adoption was begun
+	Enforced *time.Time `json:"enforced,omitempty"`
+}
+
+// report tells how far the adoptions of the tables have come.
+func (t *tables) report() []tableReport {
+	list := []tableReport{}
+	for _, table := range t.list {
+		r := tableReport{Table: table.Map.Table, Relation: table.Quoted}
+		if known := t.records[table.Map.Table]; known != nil {
+			r.Phase = string(known.Phase)
+			if !known.Enforced.IsZero() {
+				r.Enforced = &known.Enforced
+			}
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+func (t tableReport) words() string {
+	switch {
+	case t.Phase == "":
+		return "not adopted by oubli adopt"
+	case t.Enforced != nil:
+		return t.Phase + " at " + when(*t.Enforced)
+	}
+	return t.Phase
 }
 
 type rootReport struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,28 +20,42 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [SUBJECT...]",
 		Short: "The keystore as a whole, or single subjects",
-		Args:  between(0, -1, "SUBJECTs"),
+		Long: `Shows the keystore: epoch, roots, how many people are in which state, and what is not
+finished. With subjects, one line for each. With --db it also shows how far the tables of
+the data map are adopted, and how many rows a subject has in each.`,
+		Args: between(0, -1, "SUBJECTs"),
 		RunE: func(c *cobra.Command, args []string) error {
 			subjects, err := a.subjects(args)
 			if err != nil {
 				return err
 			}
-			return a.withKeystore(c.Context(), reading, func(keys *openKeystore) error {
-				if len(subjects) > 0 {
-					return a.subjectStatus(c.Context(), keys.Store, subjects, asJSON)
-				}
-				return a.storeStatus(c.Context(), keys, asJSON)
-			})
+			ctx := c.Context()
+			show := func(t *tables) error {
+				return a.withKeystore(ctx, reading, func(keys *openKeystore) error {
+					if len(subjects) > 0 {
+						return a.subjectStatus(ctx, keys.Store, t, subjects, asJSON)
+					}
+					return a.storeStatus(ctx, keys, t, asJSON)
+				})
+			}
+			if a.db == "" {
+				return show(nil)
+			}
+			return a.withTables(ctx, show)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON; one object a line for subjects")
 	return c
 }
 
-func (a *app) storeStatus(ctx context.Context, keys *openKeystore, asJSON bool) error {
+// storeStatus shows the keystore, and tables if they are not nil.
+func (a *app) storeStatus(ctx context.Context, keys *openKeystore, t *tables, asJSON bool) error {
 	r, err := report(ctx, keys)
 	if err != nil {
 		return err
+	}
+	if t != nil {
+		r.Tables = t.report()
 	}
 	if asJSON {
 		return json.NewEncoder(a.out).Encode(r)
@@ -50,18 +65,35 @@ func (a *app) storeStatus(ctx context.Context, keys *openKeystore, asJSON bool) 
 	return p.err
 }
 
-func (a *app) subjectStatus(ctx context.Context, keys *keystore.Store, subjects []keystore.Subject, asJSON bool) error {
+// subjectStatus shows subjects, and how many rows each has in tables if they are not nil.
+func (a *app) subjectStatus(ctx context.Context, keys *keystore.Store, t *tables, subjects []keystore.Subject, asJSON bool) error {
 	list, err := keys.Status(ctx, subjects...)
 	if err != nil {
 		return err
 	}
+	rows := make([]map[string]int, len(list))
+	if t != nil {
+		mapped, err := t.mapped(keys)
+		if err != nil {
+			return err
+		}
+		for i, s := range subjects {
+			if rows[i], err = mapped.Count(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
 	p := &printer{w: a.out}
 	for i := range list {
 		if !asJSON {
-			p.subject(&list[i])
+			p.subject(&list[i], rows[i])
 			continue
 		}
-		if err := json.NewEncoder(a.out).Encode(list[i]); err != nil {
+		one := struct {
+			keystore.Status
+			Rows map[string]int `json:"rows,omitempty"` // by table
+		}{list[i], rows[i]}
+		if err := json.NewEncoder(a.out).Encode(one); err != nil {
 			return err
 		}
 	}
@@ -91,15 +123,18 @@ func (p *printer) store(r *storeReport) {
 		p.line("lease: %s", r.Lease)
 	}
 	p.roots(r)
+	for _, t := range r.Tables {
+		p.line("table %s: %s", t.Table, t.words())
+	}
 	for _, state := range []keystore.State{keystore.StateActive, keystore.StateRestricted, keystore.StateErasing, keystore.StateErased} {
 		p.line("%s: %d", state, r.Subjects[state.String()])
 	}
 	for i := range r.Erasing {
-		p.subject(&r.Erasing[i])
+		p.subject(&r.Erasing[i], nil)
 	}
 	p.line("erased, not yet final: %d", len(r.NotFinal))
 	for i := range r.NotFinal {
-		p.subject(&r.NotFinal[i])
+		p.subject(&r.NotFinal[i], nil)
 	}
 }
 
@@ -127,8 +162,8 @@ func (p *printer) roots(r *storeReport) {
 	}
 }
 
-// subject writes one subject on a line.
-func (p *printer) subject(st *keystore.Status) {
+// subject writes one subject on a line. rows are its rows by table, nil if nobody looked.
+func (p *printer) subject(st *keystore.Status, rows map[string]int) {
 	words := []string{st.State.String()}
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
 	if len(st.Purposes) > 0 {
@@ -169,6 +204,9 @@ func (p *printer) subject(st *keystore.Status) {
 		if !j.Destroyed.IsZero() {
 			add("keys destroyed at %s", when(j.Destroyed))
 		}
+	}
+	for _, table := range slices.Sorted(maps.Keys(rows)) {
+		add("%s in %s", count(rows[table], "row", "rows"), table)
 	}
 	p.line("%s: %s", st.Subject, strings.Join(words, "; "))
 }

@@ -20,9 +20,17 @@ func (a *app) verifyCommand() *cobra.Command {
 		Long: `Reads the whole keystore: every page and ring opens and stands where it belongs, under
 a generation that its page holds; no root lives that should be dead; no temporary file
 stands beside the keystore or the root. Changes nothing. Exits 1 if there is a problem.
-Where other processes write meanwhile, what seems wrong is looked at again.`,
+Where other processes write meanwhile, what seems wrong is looked at again.
+
+With --db it then reads all rows of the tables of the data map, as "oubli adopt verify".`,
 		Args: between(0, 0, "no arguments"),
-		RunE: func(c *cobra.Command, _ []string) error { return a.verify(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			err := a.verify(c.Context())
+			if err != nil || a.db == "" {
+				return err
+			}
+			return a.verifyTables(c.Context(), false)
+		},
 	}
 }
 

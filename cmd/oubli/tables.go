@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/oubli/oubli/cmd/oubli/internal/datamap"
+	"github.com/oubli/oubli/cmd/oubli/internal/pgadopt"
+	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
+	"github.com/oubli/oubli/keystore"
+)
+
+// tables are those of the data map, in the application's database.
+type tables struct {
+	db      *pgmap.Pool
+	m       *datamap.Map
+	list    []*pgmap.Table
+	records map[string]*pgadopt.Record // of adoptions, by logical name
+}
+
+// withTables connects to the database, finds the tables there and calls f.
+func (a *app) withTables(ctx context.Context, f func(*tables) error) error {
+	m, err := datamap.Load(a.mapFile)
+	if err != nil {
+		return err
+	}
+	return a.withDB(ctx, func(db *pgmap.Pool) error {
+		if a.allowAt {
+			m.AllowAt()
+		}
+		t := &tables{db: db, m: m}
+		if t.list, err = pgmap.Load(ctx, db, m); err != nil {
+			return err
+		}
+		if t.records, err = pgadopt.Records(ctx, db); err != nil {
+			return err
+		}
+		return f(t)
+	})
+}
+
+// withDB connects to the application's database and calls f.
+func (a *app) withDB(ctx context.Context, f func(*pgmap.Pool) error) error {
+	if a.db == "" {
+		return withHint(usagef("which database? write --db postgres://USER@HOST/DATABASE, or OUBLI_DB"), "the password stands in PGPASSWORD or ~/.pgpass")
+	}
+	db, err := pgmap.Connect(ctx, a.db)
+	if err != nil {
+		return asUsage(err)
+	}
+	defer db.Close()
+	return f(db)
+}
+
+// adopting tells whether a table's columns may hold plaintext: from when its adoption has
+// begun until it is enforced.
+func (t *tables) adopting(table *pgmap.Table) bool {
+	r := t.records[table.Map.Table]
+	return r != nil && r.Phase != pgadopt.PhaseEnforced
+}
+
+// mapped are the tables as an anonymize.Eraser takes them.
+func (t *tables) mapped(keys *keystore.Store) (*pgmap.Tables, error) {
+	return pgmap.NewTables(t.db, keys, t.list, &pgmap.TablesOptions{Adopting: t.adopting})
+}
+
+// table finds one by its logical name.
+func (t *tables) table(name string) (*pgmap.Table, error) {
+	if _, err := t.m.Table(name); err != nil {
+		return nil, err
+	}
+	for _, table := range t.list {
+		if table.Map.Table == name {
+			return table, nil
+		}
+	}
+	return nil, fmt.Errorf("table %q is not in the database", name) // Load would have said so
+}
