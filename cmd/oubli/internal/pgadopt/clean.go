@@ -71,8 +71,8 @@ func (c *cleaning) analyze(ctx context.Context) error {
 	return nil
 }
 
-// again is what to do about what was left.
-const again = "then run again: oubli adopt enforce"
+// enforceAgain is what to do about what was left.
+const enforceAgain = "then run again: oubli adopt enforce"
 
 // statistics rewrites the catalogs of the statistics.
 func (c *cleaning) statistics(ctx context.Context) error {
@@ -81,7 +81,7 @@ func (c *cleaning) statistics(ctx context.Context) error {
 		return err
 	}
 	if len(older) > 0 {
-		c.left("pg_statistic still holds values of the columns, for transactions that began before: "+strings.Join(older, "; "), "end them, "+again)
+		c.left("pg_statistic still holds values of the columns, for transactions that began before: "+strings.Join(older, "; "), "end them, "+enforceAgain)
 		return nil
 	}
 	catalogs := []string{"pg_catalog.pg_statistic", "pg_catalog.pg_statistic_ext_data"}
@@ -91,7 +91,7 @@ func (c *cleaning) statistics(ctx context.Context) error {
 			return err
 		}
 		if !rewritten {
-			c.left(catalog+" still holds values of the columns in rows that are dead: "+why, "run as a superuser or the owner of the database: VACUUM FULL "+catalog+"; "+again)
+			c.left(catalog+" still holds values of the columns in rows that are dead: "+why, "run as a superuser or the owner of the database: VACUUM FULL "+catalog+"; "+enforceAgain)
 		}
 	}
 	if c.report.Clean() {
@@ -237,7 +237,7 @@ func (c *cleaning) orphans(ctx context.Context) error {
 		return err
 	case len(names) > 0:
 		c.left("files in the data directory belong to no table, and may hold rows that a crash of the server left there: "+list(names),
-			"see that they are old, stop the server, remove them, "+again)
+			"see that they are old, stop the server, remove them, "+enforceAgain)
 	}
 	return nil
 }
