@@ -175,6 +175,9 @@ type arena struct {
 const maxChunk = 16 << 10
 
 func (a *arena) bytes(b []byte) []byte {
+	if len(b) == 0 {
+		return []byte{} // never nil, which is NULL
+	}
 	if len(b) > cap(a.free)-len(a.free) {
 		a.size = min(max(2*a.size, 512), maxChunk)
 		a.free = make([]byte, 0, max(a.size, len(b)))
