@@ -163,7 +163,9 @@ func TestNothingRemainsInTheDataDirectory(t *testing.T) {
 
 		// Somebody could still see the statistics as they were. It has nothing to do with
 		// the tables, so it does not keep them from being enforced.
-		old := connectTo(t, w.dsn+"&application_name=report-writer")
+		old, err := pgx.Connect(ctx, w.dsn+"&application_name=report-writer")
+		require.NoError(t, err)
+		defer old.Close(ctx)
 		tx, err := old.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 		require.NoError(t, err)
 		_, err = tx.Exec(ctx, `SELECT FROM other`)
