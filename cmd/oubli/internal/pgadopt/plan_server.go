@@ -18,7 +18,7 @@ type setting struct{ Name, Value string }
 const (
 	settingQuery = `SELECT name, setting FROM pg_settings WHERE name = ANY (string_to_array($1::text, ','))`
 
-	roleQuery = `SELECT current_user::text, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR pg_has_role(datdba, 'USAGE'), pg_is_in_recovery(), has_database_privilege(current_database(), 'CREATE'),
+	roleQuery = `SELECT current_user::text, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR pg_has_role(datdba, 'USAGE'), has_database_privilege(current_database(), 'CREATE'),
        to_regnamespace('oubli_adopt') IS NOT NULL, to_regnamespace('oubli_adopt') IS NULL OR pg_has_role((SELECT nspowner FROM pg_namespace WHERE nspname = 'oubli_adopt'), 'USAGE'),
        pg_encoding_to_char(encoding), EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')
 FROM pg_database WHERE datname = current_database()`
@@ -27,7 +27,7 @@ FROM pg_database WHERE datname = current_database()`
 
 	// Transactions that are old enough to make the short exclusive locks of DDL fail.
 	transactionQuery = `SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '1 minute' AND backend_type = 'client backend'`
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - $1::text::interval AND backend_type = 'client backend'`
 
 	preparedQuery = `SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()`
 
@@ -59,7 +59,7 @@ func (p *planner) planDatabase(ctx context.Context, tx pgx.Tx) error {
 	for _, look := range []func() error{
 		func() error { return d.role(ctx, tx, values) },
 		func() error { d.logs(values); return nil },
-		func() error { return d.activity(ctx, tx, values) },
+		func() error { return d.activity(ctx, tx, values, "1 minute") },
 		func() error { return p.functions(ctx, tx, d) },
 	} {
 		if err := look(); err != nil {
@@ -75,12 +75,9 @@ func (p *planner) planDatabase(ctx context.Context, tx pgx.Tx) error {
 // role is about what this user may do in this database.
 func (d *findings) role(ctx context.Context, tx pgx.Tx, values map[string]string) error {
 	var user, encoding string
-	var super, standby, create, made, owner, statements bool
-	if err := tx.QueryRow(ctx, roleQuery).Scan(&user, &super, &standby, &create, &made, &owner, &encoding, &statements); err != nil {
+	var super, create, made, owner, statements bool
+	if err := tx.QueryRow(ctx, roleQuery).Scan(&user, &super, &create, &made, &owner, &encoding, &statements); err != nil {
 		return err
-	}
-	if standby {
-		d.add(Blocks, "", "", "is a standby, which takes no writes", "give --db the primary")
 	}
 	if !create && !made {
 		d.add(Blocks, "", "", "the user "+user+" may not create the schema oubli_adopt, which keeps how far the adoption is, and the old definitions", "GRANT CREATE ON DATABASE … TO "+user)
@@ -147,29 +144,29 @@ func (d *findings) logs(values map[string]string) {
 	}
 }
 
-// activity is about what goes on in the server now.
-func (d *findings) activity(ctx context.Context, tx pgx.Tx, values map[string]string) error {
+// activity is about what goes on in the server now. A transaction is old after an interval.
+func (d *findings) activity(ctx context.Context, tx pgx.Tx, values map[string]string, old string) error {
 	var long, prepared, standbys, slots, logical int64
-	if err := tx.QueryRow(ctx, transactionQuery).Scan(&long); err != nil {
+	if err := tx.QueryRow(ctx, transactionQuery, old).Scan(&long); err != nil {
 		return err
 	}
 	if long > 0 {
-		d.add(Note, "", "", fmt.Sprintf("%d transactions have been open for more than a minute: one that has touched a table makes its widening wait, and give up", long), "look at them in pg_stat_activity, and end what was forgotten, before adopt run and adopt enforce")
+		d.add(Note, "", "", fmt.Sprintf("transactions that have been open for more than %s: %d; one that has touched a table makes widening it wait, and give up", old, long), "look at them in pg_stat_activity, and end what was forgotten, before adopt run and adopt enforce")
 	}
 	if err := tx.QueryRow(ctx, preparedQuery).Scan(&prepared); err != nil {
 		return err
 	}
 	if prepared > 0 {
-		d.add(Note, "", "", fmt.Sprintf("%d prepared transactions are open, and keep their locks", prepared), "COMMIT PREPARED or ROLLBACK PREPARED what was forgotten: SELECT * FROM pg_prepared_xacts")
+		d.add(Note, "", "", fmt.Sprintf("prepared transactions that are open, and keep their locks: %d", prepared), "COMMIT PREPARED or ROLLBACK PREPARED what was forgotten: SELECT * FROM pg_prepared_xacts")
 	}
 	if err := tx.QueryRow(ctx, standbyQuery).Scan(&standbys, &slots, &logical); err != nil {
 		return err
 	}
 	if standbys > 0 || slots > 0 {
-		d.add(Note, "", "", fmt.Sprintf("has %d standbys and %d replication slots: sealing writes every row anew, and they get it all as WAL; a slot that nobody reads keeps it, plaintext included", standbys, slots), "see that there is room for WAL, and drop slots that nobody reads")
+		d.add(Note, "", "", fmt.Sprintf("standbys: %d, replication slots: %d; sealing writes every row anew, and they get it all as WAL; a slot that nobody reads keeps it, plaintext included", standbys, slots), "see that there is room for WAL, and drop slots that nobody reads")
 	}
 	if logical > 0 {
-		d.add(Note, "", "", fmt.Sprintf("has %d logical replication slots: what decodes them sees each row's change while it is sealed", logical), "see what reads them: subscribers and change data capture get envelopes, and keep the plaintext that they have")
+		d.add(Note, "", "", fmt.Sprintf("logical replication slots: %d; what decodes them sees each row's change while it is sealed", logical), "see what reads them: subscribers and change data capture get envelopes, and keep the plaintext that they have")
 	}
 	if values["synchronous_standby_names"] != "" {
 		d.add(Note, "", "synchronous_standby_names", "is set: widening and enforcing wait until a standby has them", "nothing, as long as the standbys keep up")

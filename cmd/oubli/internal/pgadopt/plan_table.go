@@ -166,7 +166,7 @@ func (s *subject) columnFinding(f *pgmap.Field, c column) {
 		s.add(Blocks, f.Name, "", "is of the type "+f.Type+": "+what, "move its values into columns or a table of text, jsonb or numeric, and map these")
 	}
 	if c.Storage == "p" && (textual(f.Base) || f.Binary) {
-		s.add(Blocks, f.Name, "", "has the storage PLAIN, so that a long envelope does not fit into a row", "ALTER TABLE "+s.Quoted+" ALTER COLUMN "+f.Quoted+" SET STORAGE EXTENDED")
+		s.add(Note, f.Name, "", "has the storage PLAIN: an envelope too long for a page is refused", "ALTER TABLE "+s.Quoted+" ALTER COLUMN "+f.Quoted+" SET STORAGE EXTENDED")
 	}
 	if !c.Deterministic {
 		s.add(Note, f.Name, "collation "+c.Collation, "takes different spellings for equal, which envelopes never are", "look for queries that rely on it")

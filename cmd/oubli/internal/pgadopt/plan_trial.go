@@ -250,7 +250,8 @@ func (s *subject) definition(ctx context.Context, tx pgx.Tx, schemas string, v v
 		if _, err := tx.Exec(ctx, "SET LOCAL search_path = "+schemas); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, `SELECT quote_ident(relname), rtrim(pg_get_viewdef(oid), '; ') FROM pg_class WHERE oid = $1::text::oid`, fmt.Sprint(v.OID)).Scan(&name, &definition)
+		return tx.QueryRow(ctx, `SELECT pg_catalog.quote_ident(relname), pg_catalog.rtrim(pg_catalog.pg_get_viewdef(oid), '; ')
+FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.text::pg_catalog.oid`, fmt.Sprint(v.OID)).Scan(&name, &definition)
 	})
 	return name, definition, err
 }

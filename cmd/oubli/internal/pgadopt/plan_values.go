@@ -35,8 +35,9 @@ const (
 	subjectUpper what = "subject upper"   // UUIDs in upper case, in a column of text
 	subjectForm  what = "subject decimal" // numbers that are not written as integers
 	keyNull      what = "key NULL"
-	likeSealed  what = "looks sealed"
+	likeSealed   what = "looks sealed"
 	oddDate      what = "odd date"
+	plainSize    what = "plain size" // bytes of the longest envelope that must fit into a page
 	indexSize    what = "index size" // bytes of the longest entry, with envelopes
 )
 
@@ -94,6 +95,11 @@ func (s *subject) checks() (checks []check, exprs []string) {
 			count(oddDate, f.Name, "NOT "+inRange(column))
 		}
 	}
+	for _, c := range s.columns {
+		if f := s.field(c.Name); c.Rel == s.OID && c.Storage == "p" && (textual(f.Base) || f.Binary) {
+			add(plainSize, f.Name, "COALESCE(max("+s.envelopeSize(f)+"), 0)::bigint")
+		}
+	}
 	for _, i := range s.indexes {
 		if most(i.Method) > 0 && s.phase != PhaseEnforced && !s.dropped(i) {
 			add(indexSize, i.Name, "COALESCE(max("+s.entrySize(i)+"), 0)::bigint")
@@ -135,6 +141,9 @@ func inRange(column string) string {
 	return "(" + column + " >= '0001-01-01' AND " + column + " < '10000-01-01')"
 }
 
+// fits is how many bytes of a value with the storage PLAIN fit into a row of its own.
+const fits = 8000
+
 // most is how many bytes an entry of an index may have, 0: no limit that matters.
 func most(method string) int64 {
 	switch method {
@@ -150,29 +159,28 @@ func most(method string) int64 {
 
 // entrySize is SQL for the size of an index entry whose personal columns hold envelopes.
 func (s *subject) entrySize(i index) string {
-	var sum []string
+	sum := "0"
 	for _, name := range i.Columns {
-		f := s.field(name)
-		if f == nil {
-			continue
+		if f := s.field(name); f != nil {
+			sum += " + COALESCE(" + s.envelopeSize(f) + ", 0)"
 		}
-		size := "octet_length(t." + f.Quoted + "::text)"
-		if f.Binary {
-			size = "octet_length(t." + f.Quoted + ")"
-		}
-		switch {
-		case s.phase != PhaseNone: // some are envelopes already
-		case f.Binary:
-			size += " + 33"
-		default:
-			size = "7 + (" + size + " + 35) / 3 * 4"
-		}
-		sum = append(sum, "COALESCE("+size+", 0)")
 	}
-	if sum == nil {
-		return "0"
+	return sum
+}
+
+// envelopeSize is SQL for how many bytes the envelope of a column's value has.
+func (s *subject) envelopeSize(f *pgmap.Field) string {
+	size := "octet_length(t." + f.Quoted + "::text)"
+	if f.Binary {
+		size = "octet_length(t." + f.Quoted + ")"
 	}
-	return strings.Join(sum, " + ")
+	switch {
+	case s.phase != PhaseNone: // some are envelopes already
+		return size
+	case f.Binary:
+		return size + " + 33"
+	}
+	return "7 + (" + size + " + 35) / 3 * 4"
 }
 
 // valueFindings say what the pass found.
@@ -210,6 +218,11 @@ func (s *subject) valueFindings(v *values) {
 		}
 		if rows := n(oddDate, f.Name); rows > 0 {
 			s.add(Blocks, f.Name, "", fmt.Sprintf("%s a date there that RFC 3339 does not write: infinity, before the year 1, or after 9999", have(rows)), "correct them, or set them to NULL")
+		}
+	}
+	for _, f := range s.Fields {
+		if size := n(plainSize, f.Name); size > fits {
+			s.add(Blocks, f.Name, "", fmt.Sprintf("has the storage PLAIN, and an envelope would have %d bytes, which do not fit into a page", size), "ALTER TABLE "+s.Quoted+" ALTER COLUMN "+f.Quoted+" SET STORAGE EXTENDED")
 		}
 	}
 	for _, i := range s.indexes {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -34,8 +35,10 @@ func newPlanWorld(t testing.TB, server *pgtest.Server, sql ...string) *planWorld
 
 func (w *planWorld) exec(statements ...string) {
 	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	for _, sql := range statements {
-		_, err := w.pool.Exec(context.Background(), sql, pgx.QueryExecModeSimpleProtocol)
+		_, err := w.pool.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
 		require.NoError(w.t, err, sql)
 	}
 }
