@@ -127,7 +127,9 @@ func scanRecord(row pgx.CollectableRow) (*Record, error) {
 func checkState(ctx context.Context, db pgmap.DB) (bool, error) {
 	const what = "look for the bookkeeping of adoptions"
 	var schema, table bool
-	err := db.QueryRow(ctx, `SELECT pg_catalog.to_regnamespace('oubli_adopt') IS NOT NULL, pg_catalog.to_regclass('oubli_adopt.version') IS NOT NULL`).Scan(&schema, &table)
+	// Not to_regclass, which may answer from what the session knew before it waited.
+	err := db.QueryRow(ctx, `SELECT pg_catalog.count(*) > 0, pg_catalog.count(c.oid) > 0
+FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'version' WHERE n.nspname = 'oubli_adopt'`).Scan(&schema, &table)
 	switch {
 	case err != nil:
 		return false, pgmap.Fail(what, err)

@@ -1,0 +1,4 @@
+package pgadopt
+
+// RetryFor is RetryDDL with so many tries.
+var RetryFor = retryDDL
