@@ -81,7 +81,7 @@ func (c *cleaning) statistics(ctx context.Context) error {
 		return err
 	}
 	if len(older) > 0 {
-		c.left("pg_statistic still holds values of the columns, for transactions that began before: "+strings.Join(older, "; "), "end them, "+enforceAgain)
+		c.left("pg_statistic still holds values of the columns, for transactions that began before: "+strings.Join(older, "; "), "end or drop them, "+enforceAgain)
 		return nil
 	}
 	catalogs := []string{"pg_catalog.pg_statistic", "pg_catalog.pg_statistic_ext_data"}
@@ -266,7 +266,8 @@ WHERE size > 0 AND pg_catalog.pg_filenode_relation(tablespace, node::pg_catalog.
 	UNION ALL SELECT prepared FROM pg_catalog.pg_prepared_xacts) AS s(x)) - interval '1 second'
 ORDER BY 1`
 
-// position says from when on files are clean.
+// position says from when on files are clean. A database that was restored from a dump
+// has no WAL of the server that enforced.
 func (c *cleaning) position(ctx context.Context) error {
 	if !c.report.Clean() {
 		return nil
@@ -275,9 +276,17 @@ func (c *cleaning) position(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var server string
+	if err := c.db.QueryRow(ctx, "SELECT "+systemIdentifier).Scan(&server); err != nil {
+		return pgmap.Fail("ask for the server's identifier", err)
+	}
 	for _, t := range c.tables {
-		if r := records[t.Map.Table]; r != nil && r.Cleaned.After(c.report.At) {
-			c.report.At, c.report.LSN, c.report.Server = r.Cleaned, r.LSN, r.Server
+		r := records[t.Map.Table]
+		if r == nil || !r.Cleaned.After(c.report.At) {
+			continue
+		}
+		if c.report.At, c.report.LSN = r.Cleaned, ""; r.Server == server {
+			c.report.LSN = r.LSN
 		}
 	}
 	return nil

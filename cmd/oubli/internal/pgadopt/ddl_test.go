@@ -123,21 +123,27 @@ func TestWhatDoesNotGoLeavesEverything(t *testing.T) {
 	require.ErrorContains(t, err, "is in the way; move it")
 	require.ErrorIs(t, err, keystore.ErrInvalid)
 
-	// A value that does not fit the type is not quoted.
+	// A value that does not fit the type is neither quoted nor cut off.
 	w.exec(`DROP VIEW ages`)
+	before = w.definitions()
 	w.widen()
-	w.exec(`UPDATE person SET born = 'topsecret'`)
 	require.NoError(t, pgadopt.Reopen(ctx, w.pool, w.tables()[0]))
 	table := w.tables()[0]
-	err = pgadopt.RetryDDL(ctx, w.pool, table, "undo", func(ctx context.Context, tx pgx.Tx) error {
-		if err := pgadopt.Lock(ctx, tx, table); err != nil {
-			return err
-		}
-		return pgadopt.Restore(ctx, tx, table)
-	})
-	require.ErrorIs(t, err, keystore.ErrInvalid)
-	require.NotContains(t, err.Error(), "topsecret")
-	require.Equal(t, map[string]pgadopt.Phase{"person": pgadopt.PhaseUndoing}, w.phases())
+	for _, sql := range []string{`UPDATE person SET born = 'topsecret'`, `UPDATE person SET born = '1815-12-10', mail = repeat('topsecret', 9)`} {
+		w.exec(sql)
+		err = pgadopt.RetryDDL(ctx, w.pool, table, "undo", func(ctx context.Context, tx pgx.Tx) error {
+			if err := pgadopt.Lock(ctx, tx, table); err != nil {
+				return err
+			}
+			return pgadopt.Restore(ctx, tx, table)
+		})
+		require.ErrorIs(t, err, keystore.ErrInvalid)
+		require.NotContains(t, err.Error(), "topsecret")
+		require.Equal(t, map[string]pgadopt.Phase{"person": pgadopt.PhaseUndoing}, w.phases())
+	}
+	w.exec(`UPDATE person SET mail = repeat('x', 50)`)
+	w.putBack()
+	require.Equal(t, before, w.definitions())
 }
 
 func TestPhases(t *testing.T) {

@@ -39,6 +39,12 @@ func newDDLWorld(t testing.TB, server *pgtest.Server, sql, yaml string) *ddlWorl
 	return w
 }
 
+// quickServer starts a server for what a loss of power has no part in.
+func quickServer(t testing.TB, version int) *pgtest.Server {
+	t.Helper()
+	return pgtest.Start(t, &pgtest.Options{Version: version, Settings: map[string]string{"fsync": "off"}})
+}
+
 func connectTo(t testing.TB, dsn string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := pgmap.Connect(context.Background(), dsn)

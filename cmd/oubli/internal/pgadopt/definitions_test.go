@@ -12,7 +12,7 @@ import (
 
 func TestDefinitionsComeBack(t *testing.T) {
 	pgtest.EachVersion(t, func(t *testing.T, version int) {
-		server := pgtest.Start(t, &pgtest.Options{Version: version})
+		server := quickServer(t, version)
 		for _, name := range []string{"definitions", "fights-back"} {
 			t.Run(name, func(t *testing.T) {
 				w := newDDLWorld(t, server, readTestdata(t, name+".sql"), readTestdata(t, name+".yaml"))

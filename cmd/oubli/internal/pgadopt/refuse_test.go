@@ -35,7 +35,7 @@ func TestEnforcedColumnsRefusePlaintext(t *testing.T) {
 	const secret = "topsecret.person"
 	pgtest.EachVersion(t, func(t *testing.T, version int) {
 		ctx := context.Background()
-		server := pgtest.Start(t, &pgtest.Options{Version: version})
+		server := quickServer(t, version)
 		w := newDDLWorld(t, server, guarded, guardedMap)
 		w.widen()
 		w.seal(keystoretest.New(t))

@@ -15,10 +15,10 @@ type Report struct {
 	Left []Advice `json:"left"`
 	// Elsewhere is where plaintext may be that no statement reaches: WAL, backups, logs.
 	Elsewhere []Advice `json:"elsewhere"`
-	// At and LSN: files and WAL from before may hold plaintext. Zero while Left is not empty.
-	At     time.Time `json:"at,omitzero"`
-	LSN    string    `json:"lsn,omitempty"`
-	Server string    `json:"server,omitempty"` // system identifier of the server whose WAL that is
+	// At and LSN: files and WAL from before may hold plaintext. Zero while Left is not
+	// empty; LSN also where another server enforced, and this one was restored from a dump.
+	At  time.Time `json:"at,omitzero"`
+	LSN string    `json:"lsn,omitempty"`
 }
 
 // EnforcedTable is what Enforce did with a table.
@@ -62,8 +62,11 @@ func (r *Report) Write(w io.Writer) error {
 	advise("NOT DONE: plaintext may be left in the data directory", r.Left)
 	advise("Where plaintext from before may still be:", r.Elsewhere)
 	if r.Clean() {
-		p.printf("\nFrom %s and WAL position %s on, the data directory holds no plaintext of these columns outside of its WAL and what is listed above.\n",
-			r.At.UTC().Format(time.RFC3339), r.LSN)
+		from := r.At.UTC().Format(time.RFC3339)
+		if r.LSN != "" {
+			from += " and WAL position " + r.LSN
+		}
+		p.printf("\nFrom %s on, the data directory holds no plaintext of these columns outside of its WAL and what is listed above.\n", from)
 	}
 	return p.err
 }

@@ -78,7 +78,8 @@ func Restore(ctx context.Context, tx pgx.Tx, t *pgmap.Table) error {
 			continue
 		}
 		n := newType{to: c.Type + c.Collate}
-		if c.Widened == "text" {
+		if c.Retyped {
+			// Texts are assigned: a cast would cut off what is too long.
 			n.using = pgmap.FromText(now.quoted, c.Type)
 		}
 		a.types[c.Name] = n
