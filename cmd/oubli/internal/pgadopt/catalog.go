@@ -3,7 +3,6 @@ package pgadopt
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -189,15 +188,6 @@ func of[T any](all []T, root uint32, rootOf func(T) uint32) (mine []T) {
 		}
 	}
 	return mine
-}
-
-// relation finds a relation by its oid.
-func (c *catalog) relation(oid uint32) relation {
-	i := slices.IndexFunc(c.Relations, func(r relation) bool { return r.OID == oid })
-	if i < 0 {
-		return relation{}
-	}
-	return c.Relations[i]
 }
 
 const (

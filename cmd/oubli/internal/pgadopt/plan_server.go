@@ -168,12 +168,7 @@ func (d *findings) activity(ctx context.Context, tx pgx.Tx, values map[string]st
 	if logical > 0 {
 		d.add(Note, "", "", fmt.Sprintf("logical replication slots: %d; what decodes them sees each row's change while it is sealed", logical), "see what reads them: subscribers and change data capture get envelopes, and keep the plaintext that they have")
 	}
-	if values["synchronous_standby_names"] != "" {
-		d.add(Note, "", "synchronous_standby_names", "is set: widening and enforcing wait until a standby has them", "nothing, as long as the standbys keep up")
-	}
-	if values["archive_mode"] != "off" {
-		d.add(Note, "", "archive_mode", "WAL is archived: the archive and every base backup made before enforce hold plaintext", "let them expire; adopt enforce names the WAL position from which copies are clean")
-	}
+	d.standbys(values)
 	var triggers []setting
 	if err := collect(ctx, tx, &triggers, eventTriggerQuery); err != nil {
 		return err
@@ -182,6 +177,16 @@ func (d *findings) activity(ctx context.Context, tx pgx.Tx, values map[string]st
 		d.add(Note, "", "event trigger "+t.Name, "fires ("+t.Value+") when tables are altered, and may refuse it or write it down", "look at it, or ALTER EVENT TRIGGER "+t.Name+" DISABLE meanwhile")
 	}
 	return nil
+}
+
+// standbys is about where else changes go.
+func (d *findings) standbys(values map[string]string) {
+	if values["synchronous_standby_names"] != "" {
+		d.add(Note, "", "synchronous_standby_names", "is set: widening and enforcing wait until a standby has them", "nothing, as long as the standbys keep up")
+	}
+	if values["archive_mode"] != "off" {
+		d.add(Note, "", "archive_mode", "WAL is archived: the archive and every base backup made before enforce hold plaintext", "let them expire; adopt enforce names the WAL position from which copies are clean")
+	}
 }
 
 // functions names the functions whose text speaks of a mapped table and of personal

@@ -2,10 +2,12 @@ package pgadopt_test
 
 import (
 	"context"
+	"net/url"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oubli/oubli/cmd/oubli/internal/datamap"
 	"github.com/oubli/oubli/cmd/oubli/internal/pgadopt"
 	"github.com/oubli/oubli/internal/pgtest"
 )
@@ -108,4 +110,67 @@ func TestPlanCountsAndEstimates(t *testing.T) {
 	require.Positive(t, table.Seconds.Enforce)
 	require.Equal(t, pgadopt.Phase(""), table.Phase)
 	require.Contains(t, texts(t, p), "50000 rows")
+}
+
+func TestWhatBelongsToAnExtension(t *testing.T) {
+	w := newPlanWorld(t, pgtest.Shared(t), "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE VIEW v AS SELECT name FROM t; CREATE EXTENSION pg_stat_statements",
+		"ALTER EXTENSION plpgsql ADD TABLE t", "ALTER EXTENSION plpgsql ADD VIEW v")
+	p := w.plan(planT)
+	requireFinding(t, p, note, "t. extension plpgsql", "pg_dump does not dump its definition")
+	requireFinding(t, p, blocks, "t.name view public.v", "belongs to the extension plpgsql")
+	requireFinding(t, p, note, ". pg_stat_statements", "keeps the text of statements")
+}
+
+func TestWhatIsNotForAdoption(t *testing.T) {
+	w := newPlanWorld(t, pgtest.Shared(t), "CREATE SCHEMA oubli; CREATE TABLE oubli.t (id int PRIMARY KEY, name text)")
+	requireFinding(t, w.plan("tables: {t: {db: oubli.t, subject: person=id, personal: [name]}}"), blocks, "t.", "or oubli's own")
+
+	conn, err := w.pool.Acquire(context.Background())
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(context.Background(), "CREATE TEMP TABLE u (id int PRIMARY KEY, name text)")
+	require.NoError(t, err)
+	m, err := datamap.Parse("map.yaml", []byte("tables: {u: {subject: person=id, personal: [name]}}"))
+	require.NoError(t, err)
+	p, err := pgadopt.MakePlan(context.Background(), conn, m)
+	require.NoError(t, err)
+	requireFinding(t, p, blocks, "u.", "temporary table")
+}
+
+func TestADatabaseWithoutAnEncoding(t *testing.T) {
+	w := newPlanWorld(t, pgtest.Shared(t), "CREATE DATABASE ascii ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+	defer w.exec("DROP DATABASE ascii WITH (FORCE)")
+	u, err := url.Parse(w.dsn)
+	require.NoError(t, err)
+	u.Path = "/ascii"
+	pool := connectTo(t, u.String())
+	_, err = pool.Exec(context.Background(), "CREATE TABLE t (id int PRIMARY KEY, name text)")
+	require.NoError(t, err)
+	requireFinding(t, planWith(t, pool, planT), note, ".", "SQL_ASCII")
+}
+
+// TestValuesThatDoNotComeBack: what undo could not give back is found before it is sealed.
+func TestValuesThatDoNotComeBack(t *testing.T) {
+	w := newPlanWorld(t, pgtest.Shared(t), `
+CREATE TABLE t (id int PRIMARY KEY, name double precision, other pg_ndistinct);
+CREATE TABLE u (a int, b int); INSERT INTO u SELECT i, i FROM generate_series(1, 9) i; CREATE STATISTICS s (ndistinct) ON a, b FROM u; ANALYZE u;
+INSERT INTO t SELECT 1, 0.1234567890123, stxdndistinct FROM pg_statistic_ext_data; INSERT INTO t VALUES (2, 0.5), (3, NULL)`)
+	yaml := "tables: {t: {subject: person=id, personal: [name, other]}}"
+	requireFinding(t, planWith(t, w.pool, yaml), blocks, "t.other", "does not take values of the type pg_ndistinct back")
+	require.Len(t, planWith(t, w.pool, yaml).Blocked(), 1)
+	rough := connectTo(t, w.dsn+"&extra_float_digits=-8")
+	requireFinding(t, planWith(t, rough, yaml), blocks, "t.name", "1 of the first 1000 values")
+}
+
+// TestATableThatIsLocked is proposed by its names: nobody is waited for.
+func TestATableThatIsLocked(t *testing.T) {
+	w := newPlanWorld(t, pgtest.Shared(t), "CREATE TABLE members (id int PRIMARY KEY, email text, a text); INSERT INTO members VALUES (1, 'a@example.org', 'a@example.org')")
+	tx, err := w.pool.Begin(context.Background())
+	require.NoError(t, err)
+	defer tx.Rollback(context.Background())
+	_, err = tx.Exec(context.Background(), "LOCK TABLE members")
+	require.NoError(t, err)
+	text := w.proposed()
+	require.Contains(t, text, "- email ")
+	require.NotContains(t, text, "- a ")
 }

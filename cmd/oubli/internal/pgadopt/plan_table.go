@@ -165,7 +165,7 @@ func (s *subject) columnFinding(f *pgmap.Field, c column) {
 	if what != "" {
 		s.add(Blocks, f.Name, "", "is of the type "+f.Type+": "+what, "move its values into columns or a table of text, jsonb or numeric, and map these")
 	}
-	if c.Storage == "p" && (textual(f.Base) || f.Binary) {
+	if c.Storage == "p" && !retyped(f) {
 		s.add(Note, f.Name, "", "has the storage PLAIN: an envelope too long for a page is refused", "ALTER TABLE "+s.Quoted+" ALTER COLUMN "+f.Quoted+" SET STORAGE EXTENDED")
 	}
 	if !c.Deterministic {

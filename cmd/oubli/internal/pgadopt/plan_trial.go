@@ -104,9 +104,9 @@ func (s *subject) tryValues(ctx context.Context, tx pgx.Tx) error {
 			where += " AND " + inRange(column)
 		}
 		back := pgmap.FromText(pgmap.Canonical(column, f.Base), f.Type)
-		var changed int64
+		var changed int64 // compared byte by byte, as not every type has an equality
 		err := try(ctx, tx, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FILTER (WHERE %s::text IS DISTINCT FROM %s::text) FROM (SELECT * FROM %s AS t WHERE %s LIMIT %d) AS t",
+			return tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FILTER (WHERE ROW(%s) *<> ROW(%s)) FROM (SELECT * FROM %s AS t WHERE %s LIMIT %d) AS t",
 				back, column, s.Quoted, where, sampled)).Scan(&changed)
 		})
 		switch {

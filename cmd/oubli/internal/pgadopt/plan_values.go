@@ -96,7 +96,7 @@ func (s *subject) checks() (checks []check, exprs []string) {
 		}
 	}
 	for _, c := range s.columns {
-		if f := s.field(c.Name); c.Rel == s.OID && c.Storage == "p" && (textual(f.Base) || f.Binary) {
+		if f := s.field(c.Name); c.Rel == s.OID && c.Storage == "p" && !retyped(f) {
 			add(plainSize, f.Name, "COALESCE(max("+s.envelopeSize(f)+"), 0)::bigint")
 		}
 	}

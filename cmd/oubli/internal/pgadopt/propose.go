@@ -12,7 +12,6 @@ import (
 
 	"github.com/oubli/oubli/cmd/oubli/internal/datamap"
 	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
-	"github.com/oubli/oubli/keystore"
 )
 
 // found is a table of the database, as a proposal sees it.
@@ -194,7 +193,7 @@ func (t *found) sample(ctx context.Context, db pgmap.DB) ([][]string, error) {
 		from += fmt.Sprintf(" TABLESAMPLE SYSTEM (%f) REPEATABLE (1)", max(100*20/float64(t.Pages), 0.0001))
 	}
 	err := readOnly(ctx, db, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL statement_timeout = %d", sampling.Milliseconds())); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT set_config('statement_timeout', $1::text, true), set_config('lock_timeout', '1s', true)", fmt.Sprint(sampling.Milliseconds())); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, fmt.Sprintf("SELECT %s FROM %s LIMIT %d", strings.Join(list, ", "), from, sampleRows))
@@ -312,7 +311,7 @@ func (t *found) certain() bool {
 // subject finds the column that says whose a row is.
 func (t *found) subject(tables []*found) (kind, column string, why []string) {
 	if t.person != "" && len(t.Key) == 1 {
-		return t.kind(), t.Key[0], []string{"Each row is a person, by the table's name."}
+		return t.person, t.Key[0], []string{"Each row is a person, by the table's name."}
 	}
 	type candidate struct {
 		kind, column, why string
@@ -326,7 +325,7 @@ func (t *found) subject(tables []*found) (kind, column string, why []string) {
 				if !r.NotNull {
 					rank += len(people)
 				}
-				candidates = append(candidates, candidate{other.kind(), r.Column, fmt.Sprintf("Its rows belong to rows of %s, by a foreign key.", other.Name), rank})
+				candidates = append(candidates, candidate{other.person, r.Column, fmt.Sprintf("Its rows belong to rows of %s, by a foreign key.", other.Name), rank})
 			}
 		}
 	}
@@ -338,7 +337,7 @@ func (t *found) subject(tables []*found) (kind, column string, why []string) {
 			}
 			for _, other := range tables {
 				if other.person != "" && len(other.Key) == 1 && strings.Join(name, "_") == other.person && other.keyType() == c.Type && other.OID != t.OID {
-					candidates = append(candidates, candidate{other.kind(), c.Name, fmt.Sprintf("Its rows seem to belong to rows of %s, by the name of the column: look whether they do.", other.Name), other.rank})
+					candidates = append(candidates, candidate{other.person, c.Name, fmt.Sprintf("Its rows seem to belong to rows of %s, by the name of the column: look whether they do.", other.Name), other.rank})
 				}
 			}
 		}
@@ -353,9 +352,13 @@ func (t *found) subject(tables []*found) (kind, column string, why []string) {
 		return first.kind, first.column, why
 	}
 	if len(t.Key) == 1 && t.like() {
-		name := words(t.Name)
-		return strings.Join(append(name[:len(name)-1:len(name)-1], singular(name[len(name)-1])), "_"), t.Key[0],
-			[]string{"Each row seems to be a person, by its columns: look whether it is, or belongs to one."}
+		kind := "person"
+		if name := words(t.Name); name != nil {
+			last := len(name) - 1
+			name[last] = singular(name[last])
+			kind = strings.Join(name, "_")
+		}
+		return kind, t.Key[0], []string{"Each row seems to be a person, by its columns: look whether it is, or belongs to one."}
 	}
 	return "", "", []string{"No column says whose a row is: name it, or leave the table out."}
 }
@@ -368,14 +371,6 @@ func (t *found) keyType() string {
 		}
 	}
 	return ""
-}
-
-// kind of the subjects of a table of people; a table without a word for a name gives person.
-func (t *found) kind() string {
-	if keystore.CheckKind(t.person) != nil {
-		return "person"
-	}
-	return t.person
 }
 
 // like tells whether the rows look like people: they have names or addresses of e-mail.
