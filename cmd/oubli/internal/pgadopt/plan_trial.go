@@ -106,7 +106,7 @@ func (s *subject) tryValues(ctx context.Context, tx pgx.Tx) error {
 		back := pgmap.FromText(pgmap.Canonical(column, f.Base), f.Type)
 		var changed int64 // compared byte by byte, as not every type has an equality
 		err := try(ctx, tx, func(tx pgx.Tx) error {
-			return tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FILTER (WHERE ROW(%s) *<> ROW(%s)) FROM (SELECT * FROM %s AS t WHERE %s LIMIT %d) AS t",
+			return tx.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FILTER (WHERE ROW(%s)::record *<> ROW(%s)::record) FROM (SELECT * FROM %s AS t WHERE %s LIMIT %d) AS t",
 				back, column, s.Quoted, where, sampled)).Scan(&changed)
 		})
 		switch {
