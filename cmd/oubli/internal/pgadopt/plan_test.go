@@ -202,3 +202,64 @@ CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = same)`)
 	_, err = pgadopt.Propose(context.Background(), pool)
 	require.NoError(t, err)
 }
+
+// TestAPlanIsWrittenForPeople shows what a plan looks like.
+func TestAPlanIsWrittenForPeople(t *testing.T) {
+	p := &pgadopt.Plan{
+		Tables: []pgadopt.TablePlan{{
+			Table: "customers", Relation: `"Shop"."Customer"`, Kind: "customer", Rows: 1_200_000, Bytes: 300 << 20, IndexBytes: 90 << 20, Sealed: 700 << 20,
+			Columns: []pgadopt.ColumnPlan{
+				{Name: "email", Column: "E-Mail", From: "character varying(60)", To: "text"},
+				{Name: "born", Column: "born", From: "date", To: "text", Rewrite: true},
+				{Name: "photo", Column: "photo", From: "bytea", To: "bytea"},
+			},
+			Seconds: pgadopt.Seconds{Read: 4, Widen: 12, Backfill: 150, Enforce: 8000},
+		}},
+		Findings: []pgadopt.Finding{
+			{Level: note, Object: "archive_mode", What: "WAL is archived", Do: "let it expire"},
+			{Level: note, Table: "customers", Column: "E-Mail", Object: "index by_mail", What: "finds nothing any more", Do: "drop it"},
+			{Level: blocks, Table: "customers", What: "has no primary key", Do: "add one"},
+			{Level: pgadopt.Unmapped, Table: "customers", Column: "phone", What: "telephone numbers, by name", Do: "map it"},
+		},
+	}
+	var b bytes.Buffer
+	require.NoError(t, p.Write(&b))
+	require.Equal(t, `customers: "Shop"."Customer"
+----------------------------
+  not adopted yet; 1200000 rows, 300 MB and 90 MB of indexes; rows belong to subjects of kind
+  customer
+
+  E-Mail  character varying(60)  text, called email
+  born    date                   text, rewriting the table
+  photo   bytea                  stays bytea
+
+  An envelope of n bytes has 51 + 4n/3 characters of text, or n + 33 bytes of bytea; a column that
+  had a limit has none until undo.
+  widening rewrites the table under an exclusive lock, about 12 s; run about 2 min; enforce rewrites
+  the table under an exclusive lock, about 2 h
+  enforce needs about 790 MB of free disk, and as much WAL
+
+  blocks
+  * has no primary key
+    -> add one
+
+  to know
+  * E-Mail, index by_mail: finds nothing any more
+    -> drop it
+
+The database as a whole
+-----------------------
+
+  to know
+  * archive_mode: WAL is archived
+    -> let it expire
+
+Looks personal, and is not in the map
+-------------------------------------
+  * customers.phone: telephone numbers, by name
+    -> map it
+
+Summary
+-------
+`, b.String()[:strings.Index(b.String(), "  1 finding")])
+}

@@ -32,7 +32,7 @@ func (p *Plan) Write(w io.Writer) error {
 	}
 	out.heading("Summary")
 	if n := len(p.Blocked()); n > 0 {
-		out.text("  ", fmt.Sprintf("%d things stand in the way of the adoption; they are listed above under \"blocks\", with what to do. Nothing was changed.", n))
+		out.text("  ", fmt.Sprintf("%s in the way of the adoption, above under \"blocks\", with what to do. Nothing was changed.", standing(n)))
 	} else {
 		out.text("  ", "Nothing stands in the way of the adoption. Nothing was changed.")
 	}
@@ -67,7 +67,10 @@ func (o *planWriter) heading(text string) {
 func (o *planWriter) table(t TablePlan) {
 	o.heading(fmt.Sprintf("%s: %s", t.Table, t.Relation))
 	rows := fmt.Sprintf("%d rows", t.Rows)
-	if t.Rows < 0 {
+	switch {
+	case t.Rows == 1:
+		rows = "1 row"
+	case t.Rows < 0:
 		rows = "an unknown number of rows"
 	}
 	o.text("  ", fmt.Sprintf("%s; %s, %s and %s of indexes; rows belong to subjects of kind %s", phaseText(t.Phase), rows, size(t.Bytes), size(t.IndexBytes), t.Kind))
@@ -168,9 +171,21 @@ func (o *planWriter) findings(all []Finding) {
 	}
 }
 
+func standing(n int) string {
+	if n == 1 {
+		return "1 finding stands"
+	}
+	return fmt.Sprintf("%d findings stand", n)
+}
+
+// item writes a finding below the heading of its table.
 func (o *planWriter) item(f Finding) {
+	column := f.Column
+	if f.Level == Unmapped && f.Table != "" { // has a heading of its own
+		column = f.Table + "." + column
+	}
 	var subject []string
-	for _, part := range []string{f.Column, f.Object} {
+	for _, part := range []string{column, f.Object} {
 		if part != "" {
 			subject = append(subject, part)
 		}
