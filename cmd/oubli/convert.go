@@ -267,10 +267,10 @@ func (x *conversion) report() {
 		return
 	}
 	if x.counts.Erased > 0 {
-		x.say("%d rows hold fields of erased people", x.counts.Erased)
+		x.say("%s with fields of erased people", count(int64(x.counts.Erased), "row", "rows"))
 	}
 	if x.counts.Withheld > 0 {
-		x.say("%d rows hold fields that are withheld: their people are restricted or being erased", x.counts.Withheld)
+		x.say("%s with fields that are withheld: their people are restricted or being erased", count(int64(x.counts.Withheld), "row", "rows"))
 	}
 }
 

@@ -28,6 +28,9 @@ func (x *conversion) openTable(ctx context.Context) error {
 	}
 	ctx = forPurpose(ctx, x.purpose)
 	return x.withTables(ctx, func(t *tables) error {
+		if _, err := t.m.Table(x.table); err != nil {
+			return err
+		}
 		return x.withStore(ctx, reading, func(keys *keystore.Store) error {
 			mapped, err := t.mapped(keys)
 			if err != nil {
@@ -47,7 +50,7 @@ func (x *conversion) openTable(ctx context.Context) error {
 			}
 			x.report()
 			if x.bad > 0 {
-				return fmt.Errorf("%s of table %s could not be opened and %w", count(int64(x.bad), "row", "rows"), x.table, x.leftOut())
+				return fmt.Errorf("%s of table %s could not be opened; %w", count(int64(x.bad), "row", "rows"), x.table, x.leftOut())
 			}
 			return x.out.finish()
 		})
@@ -59,7 +62,7 @@ func (x *conversion) leftOut() error {
 	if x.output != "" {
 		return fmt.Errorf("%s was not written", x.output)
 	}
-	return errors.Join(x.out.Flush(), errors.New("are left out"))
+	return errors.Join(x.out.Flush(), errors.New("what could is written"))
 }
 
 // writer writes rows; those of CSV have a header, which is there without rows, too.

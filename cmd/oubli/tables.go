@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/oubli/oubli/cmd/oubli/internal/datamap"
 	"github.com/oubli/oubli/cmd/oubli/internal/pgadopt"
@@ -62,17 +61,4 @@ func (t *tables) adopting(table *pgmap.Table) bool {
 // mapped are the tables as an anonymize.Eraser takes them.
 func (t *tables) mapped(keys *keystore.Store) (*pgmap.Tables, error) {
 	return pgmap.NewTables(t.db, keys, t.list, &pgmap.TablesOptions{Adopting: t.adopting})
-}
-
-// table finds one by its logical name.
-func (t *tables) table(name string) (*pgmap.Table, error) {
-	if _, err := t.m.Table(name); err != nil {
-		return nil, err
-	}
-	for _, table := range t.list {
-		if table.Map.Table == name {
-			return table, nil
-		}
-	}
-	return nil, fmt.Errorf("table %q is not in the database", name) // Load would have said so
 }
