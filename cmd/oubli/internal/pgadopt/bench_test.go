@@ -20,7 +20,6 @@ import (
 	"github.com/oubli/oubli/internal/pgtest"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/boltstore"
-	"github.com/oubli/oubli/keystore/memstore"
 	"github.com/oubli/oubli/keystore/pgstore"
 	"github.com/oubli/oubli/keystore/rootfile"
 )
@@ -37,7 +36,6 @@ func BenchmarkRun(b *testing.B) {
 		name  string
 		store func(b *testing.B, server *pgtest.Server) keystore.Backend
 	}{
-		{"memory", func(*testing.B, *pgtest.Server) keystore.Backend { return memstore.New() }},
 		{"bbolt", func(b *testing.B, _ *pgtest.Server) keystore.Backend {
 			db, err := boltstore.Create(filepath.Join(b.TempDir(), "oubli.keys"), nil)
 			require.NoError(b, err)

@@ -15,10 +15,13 @@ const (
 	// heldFor is how long a transaction is meant to hold the locks of its rows. An
 	// application that waits for one of them waits for about as long at most.
 	heldFor = 12 * time.Millisecond
-	// maxRows bounds the rows of a transaction, and of a page that is read.
+	// maxRows bounds the rows of a transaction.
 	maxRows = 4096
-	// maxPage bounds what the cells of a page take, by the size of the page before.
-	maxPage = 4 << 20
+	// maxRead and maxPage bound the rows of a page that is read, and what its cells take by
+	// the size of the page before. Keystores make keys for many people at once with less
+	// work, and for the time between reading and writing a row may change.
+	maxRead = 8192
+	maxPage = 2 << 20
 	// patience is how long work without any progress is tried again.
 	patience = time.Minute
 )
@@ -56,7 +59,7 @@ func (p *pager) read(rows []pgmap.Row) {
 			bytes += 64 + len(rows[i].Cells[j].Text)
 		}
 	}
-	p.rows = min(p.rows*2, maxRows)
+	p.rows = min(p.rows*2, maxRead)
 	if len(rows) > 0 {
 		p.rows = max(1, min(p.rows, maxPage*len(rows)/max(bytes, 1)))
 	}
