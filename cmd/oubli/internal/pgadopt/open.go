@@ -64,10 +64,18 @@ func newOpener(c Config, t *pgmap.Table, r *Record) (*opener, error) {
 	return o, err
 }
 
-// sealedForm tells whether a cell has the form of an envelope or a blank, roughly.
+var envelopeOrBlank = regexp.MustCompile(`^oubli1(\.[A-Za-z0-9_-]{44,}$|~[A-Za-z0-9_-]{10,}~)`)
+
+// sealedForm tells whether a cell has the form of an envelope or a blank, as
+// pgmap.LooksSealed does.
 func sealedForm(c fieldcrypt.Cell, binary bool) bool {
-	return !c.Null && (strings.HasPrefix(c.Text, "oubli1~") || !binary && strings.HasPrefix(c.Text, "oubli1.") ||
-		binary && len(c.Text) >= fieldcrypt.Overhead && c.Text[0] == 0xb1)
+	switch {
+	case c.Null:
+		return false
+	case binary && len(c.Text) >= fieldcrypt.Overhead && c.Text[0] == 0xb1:
+		return true
+	}
+	return strings.HasPrefix(c.Text, "oubli1") && envelopeOrBlank.MatchString(c.Text) && (!binary || c.Text[6] == '~')
 }
 
 // open opens a page. Rows that cannot be opened, and values that are withheld, stay as

@@ -110,7 +110,11 @@ func (c *undoCheck) page(ctx context.Context, rows []pgmap.Row) error {
 				c.unfitting(&rows[i], f, "it would become NULL, which the column does not take: give it a replace: in the data map")
 			case cell.Null:
 			case cell.Status != "" && sealed[i*len(c.table.Fields)+f] && sealedForm(cell, field.Binary):
-				if cell.Status == fieldcrypt.StatusOpen {
+				found, err := c.codec.Inspect(ctx, [][]fieldcrypt.Cell{rows[i].Cells})
+				if err != nil {
+					return keysAway{err}
+				}
+				if cell.Status == fieldcrypt.StatusOpen && found[0][f].Content != fieldcrypt.ContentPlain {
 					c.unfitting(&rows[i], f, "it opens to something that has the form of an envelope itself")
 				}
 			case cell.Status == "" && sealedForm(cell, field.Binary): // bad, and counted
