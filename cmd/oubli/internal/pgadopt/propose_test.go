@@ -159,9 +159,12 @@ CREATE TEMP TABLE users (id int PRIMARY KEY, email text)`)
 // TestASampleIsFromAllOverATable: of a large table a few pages are read, the same each time.
 func TestASampleIsFromAllOverATable(t *testing.T) {
 	w := newPlanWorld(t, pgtest.Shared(t), `
-CREATE TABLE events (id int PRIMARY KEY, who text, pad text);
-INSERT INTO events SELECT i, CASE WHEN i > 1000 THEN 'u' || i || '@example.org' ELSE '-' END, repeat('x', 200) FROM generate_series(1, 60000) i; ANALYZE events`)
+CREATE TABLE events (id int PRIMARY KEY, who text, half text, pad text);
+INSERT INTO events SELECT i, CASE WHEN i > 1000 THEN 'u' || i || '@example.org' ELSE '-' END, CASE WHEN random() < 0.5 THEN 'u@example.org' ELSE '-' END, repeat('x', 200)
+FROM generate_series(1, 60000) i; ANALYZE events`)
 	text := w.proposed()
 	require.Contains(t, text, "- who ", "not only the first rows are looked at")
-	require.Equal(t, text, w.proposed())
+	for range 6 {
+		require.Equal(t, text, w.proposed(), "half of a column are addresses of e-mail: another sample would say something else")
+	}
 }
