@@ -31,6 +31,7 @@ type relation struct {
 	Kind        string // relkind
 	Persistence string
 	Partition   bool
+	Parents     []string // that it inherits from
 	Typed       bool
 	Owner       string
 	Owned       bool
@@ -57,6 +58,7 @@ type column struct {
 	Name          string
 	Generated     string
 	Identity      string
+	NotNull       bool
 	Default       bool
 	Storage       string
 	Deterministic bool
@@ -193,7 +195,7 @@ func of[T any](all []T, root uint32, rootOf func(T) uint32) (mine []T) {
 const (
 	relationQuery = mapped + `
 SELECT t.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-       c.relispartition, c.reloftype <> 0, pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'),
+       c.relispartition, ARRAY(SELECT h.inhparent::regclass::text FROM pg_inherits h WHERE h.inhrelid = c.oid ORDER BY 1), c.reloftype <> 0, pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'USAGE'),
        has_table_privilege(c.oid, 'SELECT'), has_table_privilege(c.oid, 'UPDATE'),
        row_security_active(c.oid),
        CASE WHEN c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary) THEN 'n' ELSE c.relreplident END::text,
@@ -219,7 +221,7 @@ ORDER BY t.root, t.depth, 3, 4`
 	UNION ALL
 	SELECT b.rel, b.attnum, y.typbasetype FROM base b JOIN pg_type y ON y.oid = b.typ WHERE y.typtype = 'd'
 )
-SELECT c.root, c.rel, c.attname::text, a.attgenerated::text, a.attidentity::text, a.atthasdef AND a.attgenerated = '',
+SELECT c.root, c.rel, c.attname::text, a.attgenerated::text, a.attidentity::text, a.attnotnull, a.atthasdef AND a.attgenerated = '',
        a.attstorage::text, COALESCE(l.collisdeterministic, true), COALESCE(quote_ident(l.collname), ''), y.typtype::text, y.typcategory::text,
        COALESCE((SELECT s.avg_width * (1 - s.null_frac) FROM pg_stats s
          WHERE s.schemaname = n.nspname AND s.tablename = r.relname AND s.attname = c.attname ORDER BY s.inherited DESC LIMIT 1), 16)::float8

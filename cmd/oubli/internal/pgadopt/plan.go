@@ -173,6 +173,11 @@ func (p *planner) recordFindings(s *subject) {
 	if err := r.check(s.Table); err != nil {
 		s.add(Blocks, "", "", "was adopted with another data map: "+err.Error(), "take that map, or undo the adoption with it")
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.records)) {
+		if name != s.Map.Table && p.records[name].Relation == s.Quoted {
+			s.add(Blocks, "", "", "was adopted under the name "+name+", which is part of what its values are bound to", "call it so in the map")
+		}
+	}
 	if s.phase == PhaseUndoing {
 		s.add(Blocks, "", "", "is being undone", "finish that with: oubli adopt undo")
 	}

@@ -1,6 +1,10 @@
 package pgadopt_test
 
 import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,6 +49,8 @@ func TestEachFindingIsFound(t *testing.T) {
 		{name: "typed", sql: "CREATE TYPE y AS (id int, name text); CREATE TABLE t OF y (PRIMARY KEY (id))", want: []said{{blocks, "t.", "typed table"}}},
 		{name: "unlogged", sql: "CREATE UNLOGGED TABLE t (id int PRIMARY KEY, name text)", want: []said{{note, "t.", "unlogged"}}},
 		{name: "child", sql: tableT + "; CREATE TABLE kid () INHERITS (t)", want: []said{{blocks, `t. child "c"."kid"`, "inherits"}}},
+		{name: "parent", sql: "CREATE TABLE u (name text); CREATE TABLE t (id int PRIMARY KEY) INHERITS (u)", want: []said{{blocks, "t.", "inherits from c.u"}}},
+		{name: "partition that is not null", sql: "CREATE TABLE t (id int PRIMARY KEY, name text) PARTITION BY RANGE (id); CREATE TABLE q (id int NOT NULL, name text NOT NULL); ALTER TABLE t ATTACH PARTITION q DEFAULT", want: []said{{blocks, "t.name", "is NOT NULL"}}},
 		{name: "partitioned", sql: "CREATE TABLE t (id int PRIMARY KEY, name text) PARTITION BY RANGE (id); CREATE TABLE q PARTITION OF t DEFAULT", want: []said{{note, "t.", "is partitioned"}}},
 		{name: "foreign partition", sql: `CREATE TABLE t (id int, name text) PARTITION BY RANGE (id); CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER far FOREIGN DATA WRAPPER nothing;
 			CREATE FOREIGN TABLE q PARTITION OF t DEFAULT SERVER far`, want: []said{{blocks, "t.", "no primary key"}, {blocks, `t. partition "c"."q"`, "foreign table"}}},
@@ -59,7 +65,7 @@ func TestEachFindingIsFound(t *testing.T) {
 		{name: "generated", sql: "CREATE TABLE t (id int PRIMARY KEY, a text, name text GENERATED ALWAYS AS (upper(a)) STORED)", want: []said{{blocks, "t.name", "generated column"}}},
 		{name: "what another is generated of", sql: "CREATE TABLE t (id int PRIMARY KEY, name text, g text GENERATED ALWAYS AS (upper(name)) STORED)", want: []said{{blocks, "t.name generated column g", "is made of the column"}}},
 		{name: "identity", sql: "CREATE TABLE t (id int PRIMARY KEY, name int GENERATED ALWAYS AS IDENTITY)", want: []said{
-			{blocks, "t.name", "is NOT NULL"}, {blocks, "t.name", "identity column"}}},
+			{blocks, "t.name", "identity column"}, {blocks, "t.name", "is NOT NULL"}}},
 		{name: "array", sql: "CREATE TABLE t (id int PRIMARY KEY, name text[])", want: []said{{blocks, "t.name", "an array"}}},
 		{name: "range", sql: "CREATE TABLE t (id int PRIMARY KEY, name daterange)", want: []said{{blocks, "t.name", "a range"}}},
 		{name: "multirange", sql: "CREATE TABLE t (id int PRIMARY KEY, name datemultirange)", want: []said{{blocks, "t.name", "a range"}}},
@@ -169,32 +175,44 @@ func TestEachFindingIsFound(t *testing.T) {
 			want: []said{{blocks, "t.k", "2 rows have NULL"}, {note, "t.k", "not unique"}}},
 		{name: "key of another type", sql: "CREATE TABLE t (no int PRIMARY KEY, id int, name text, k timestamptz UNIQUE NOT NULL)", data: "tables: {t: {db: c.t, subject: person=id, key: k, personal: [name]}}", want: []said{{note, "t.k", "values are bound to its text"}, {note, "t.id", "no index begins with it"}}},
 	}
+	// Each case has a schema of its own, and one plan is made of all.
 	w := newPlanWorld(t, pgtest.Shared(t))
-	for _, c := range cases {
+	var tables []string
+	for i, c := range cases {
+		if c.sql == "" {
+			c.sql = tableT
+		}
+		if c.data == "" {
+			c.data = mapT
+		}
+		schema := fmt.Sprint("c", i)
+		w.exec(fmt.Sprintf("CREATE SCHEMA %s; BEGIN; SET LOCAL search_path = %[1]s; %s; COMMIT", schema, numbered(c.sql, i)))
+		tables = append(tables, fmt.Sprintf("t%d: %s", i, numbered(strings.TrimSuffix(strings.TrimPrefix(c.data, "tables: {t: "), "}"), i)))
+	}
+	p := w.plan("tables: {" + strings.Join(tables, ", ") + "}")
+	texts(t, p)
+	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			w := &planWorld{t: t, dsn: w.dsn, pool: w.pool}
-			if c.sql == "" {
-				c.sql = tableT
-			}
-			if c.data == "" {
-				c.data = mapT
-			}
-			w.exec("DROP SCHEMA IF EXISTS c CASCADE; CREATE SCHEMA c; BEGIN; SET LOCAL search_path = c; " + c.sql + "; COMMIT")
-			p := w.plan(c.data)
+			table := fmt.Sprintf("t%d.", i)
 			blocked := []string{}
 			for _, s := range c.want {
-				requireFinding(t, p, s.level, s.about, s.what)
+				about := table + numbered(strings.TrimPrefix(s.about, "t."), i)
+				requireFinding(t, p, s.level, about, numbered(s.what, i))
 				if s.level == blocks {
-					blocked = append(blocked, s.about)
+					blocked = append(blocked, about)
 				}
 			}
-			require.ElementsMatch(t, blocked, brief(p, blocks), "%v", p.Blocked())
-			if len(c.want) == 0 {
-				require.Empty(t, p.BlockedFor("t"))
-			}
-			texts(t, p)
+			found := slices.DeleteFunc(brief(p, blocks), func(s string) bool { return !strings.HasPrefix(s, table) })
+			require.ElementsMatch(t, blocked, found, "%v", p.BlockedFor(fmt.Sprint("t", i)))
 		})
 	}
 }
+
+// numbered puts the schema of a case in the place of the schema c.
+func numbered(s string, i int) string {
+	return schemaC.ReplaceAllString(s, fmt.Sprintf("${1}c%d${2}", i))
+}
+
+var schemaC = regexp.MustCompile(`(^|[^\pL])c("?\.)`)
 
 const functionF = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM new.name; RETURN new; END $$"

@@ -28,6 +28,9 @@ func (p *planner) relationFindings(s *subject) {
 		s.add(Blocks, "", "", "has no primary key, nor a unique index over columns that are NOT NULL, so that no row can be told from another",
 			"add one, as: ALTER TABLE "+s.Quoted+" ADD COLUMN row_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
 	}
+	if len(root.Parents) > 0 && !root.Partition {
+		s.add(Blocks, "", "", "inherits from "+list(root.Parents)+", whose columns it follows", "end it with ALTER TABLE "+s.Quoted+" NO INHERIT …")
+	}
 	if root.Partition {
 		s.add(Blocks, "", "", "is a partition, whose columns follow those of its parent", "name the partitioned table in db: instead")
 	}
@@ -113,9 +116,6 @@ func (p *planner) columnFindings(s *subject) (plans []ColumnPlan) {
 				s.columnFinding(f, c)
 			}
 		}
-		if f.NotNull && s.blankIsNull(f) {
-			s.add(Blocks, f.Name, "", "is NOT NULL, and the map lets an erasure leave NULL", "give it a replacement in the map, as: "+f.Logical+": {replace: Erased}")
-		}
 		if s.phase == PhaseNone {
 			s.typeFindings(f, cp)
 		}
@@ -148,6 +148,9 @@ func (s *subject) columnFinding(f *pgmap.Field, c column) {
 		s.add(Blocks, f.Name, "", "is a generated column, which nobody can write", "map the columns that it is made of, and drop it: ALTER TABLE "+s.Quoted+" DROP COLUMN "+f.Quoted)
 	case c.Identity != "":
 		s.add(Blocks, f.Name, "", "is an identity column, which must stay a number", "take it out of the map, or: ALTER TABLE "+s.Quoted+" ALTER COLUMN "+f.Quoted+" DROP IDENTITY")
+	}
+	if c.NotNull && s.blankIsNull(f) {
+		s.add(Blocks, f.Name, "", "is NOT NULL, and the map lets an erasure leave NULL", "give it a replacement in the map, as: "+f.Logical+": {replace: Erased}")
 	}
 	what := ""
 	switch {

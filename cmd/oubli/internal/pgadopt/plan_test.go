@@ -134,6 +134,8 @@ CREATE TABLE u (id int PRIMARY KEY, name text)`, yaml)
 	other := planWith(t, w.pool, `tables: {t: {subject: person=id, personal: [name: {replace: x}]}}`)
 	requireFinding(t, other, blocks, "t.", "was adopted with another data map")
 	requireFinding(t, other, note, `. table "public"."u"`, "not in the map")
+	renamed := planWith(t, w.pool, `tables: {v: {db: u, subject: person=id, personal: [name]}}`)
+	requireFinding(t, renamed, blocks, "v.", "was adopted under the name u")
 
 	w.exec("DELETE FROM t")
 	w.enforce()
