@@ -63,12 +63,24 @@ func (c *cleaning) already(ctx context.Context) (bool, error) {
 
 func (c *cleaning) analyze(ctx context.Context) error {
 	for _, t := range c.tables {
-		if _, err := c.db.Exec(ctx, "ANALYZE "+t.Quoted); err != nil {
-			return pgmap.Fail("analyze "+t.Quoted, err)
+		if err := c.unhurried(ctx, "ANALYZE "+t.Quoted); err != nil {
+			return err
 		}
 	}
 	c.report.Done = append(c.report.Done, "the tables were analyzed")
 	return nil
+}
+
+// unhurried runs a statement that may take longer than statements of this user are meant to.
+func (c *cleaning) unhurried(ctx context.Context, sql string) error {
+	err := pgx.BeginFunc(ctx, c.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, sql)
+		return err
+	})
+	return pgmap.Fail(sql, err)
 }
 
 // enforceAgain is what to do about what was left.
@@ -201,7 +213,7 @@ func (c *cleaning) vacuum(ctx context.Context, catalog string) (rewritten bool, 
 
 // checkpoint makes what was dropped dispensable for recovery.
 func (c *cleaning) checkpoint(ctx context.Context) error {
-	err := pgmap.Fail("checkpoint", func() error { _, err := c.db.Exec(ctx, "CHECKPOINT"); return err }())
+	err := c.unhurried(ctx, "CHECKPOINT")
 	var pg *pgmap.Error
 	switch {
 	case errors.As(err, &pg) && pg.Code() == "42501":

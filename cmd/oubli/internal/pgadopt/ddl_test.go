@@ -194,6 +194,22 @@ func TestPhases(t *testing.T) {
 	}
 }
 
+func TestPlaintextThatIsWrittenMeanwhile(t *testing.T) {
+	ctx := t.Context()
+	w := newDDLWorld(t, pgtest.Shared(t), plainPerson, plainPersonMap)
+	w.widen()
+	w.seal(keystoretest.New(t))
+	before := w.definitions()
+	conn := w.hold("an-old-program", `INSERT INTO person VALUES (2, 'topsecret')`)
+	time.AfterFunc(500*time.Millisecond, func() { _, _ = conn.Exec(context.Background(), "COMMIT") })
+	_, err := pgadopt.Enforce(ctx, w.pool, w.tables(), pgadopt.EnforceOptions{})
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	require.ErrorContains(t, err, "oubli adopt run")
+	require.NotContains(t, err.Error(), "topsecret")
+	require.Equal(t, before, w.definitions())
+	require.Equal(t, pgadopt.PhaseAdopted, w.phases()["person"])
+}
+
 func TestBookkeepingThatIsNotOurs(t *testing.T) {
 	ctx := t.Context()
 	w := newDDLWorld(t, pgtest.Shared(t), plainPerson, plainPersonMap)

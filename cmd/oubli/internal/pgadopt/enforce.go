@@ -2,6 +2,7 @@ package pgadopt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -61,7 +62,11 @@ func ready(ctx context.Context, db *pgxpool.Pool, t *pgmap.Table) error {
 	case r.Phase == PhaseEnforced:
 		return nil
 	}
-	plain, err := t.Page(ctx, db, pgmap.PageOptions{Limit: 1, Only: pgmap.Plain})
+	var plain []pgmap.Row
+	err = reading(ctx, db, func(tx pgx.Tx) (err error) {
+		plain, err = t.Page(ctx, tx, pgmap.PageOptions{Limit: 1, Only: pgmap.Plain})
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -123,6 +128,10 @@ func (a *alteration) enforce(ctx context.Context, tx pgx.Tx) error {
 		a.types[f.Name] = newType{to: to + a.root().columns[f.Name].collation}
 	}
 	if err := a.run(ctx, tx); err != nil {
+		var pg *pgmap.Error
+		if errors.As(err, &pg) && pg.Code() == "23514" {
+			return fmt.Errorf("%w (some program wrote plaintext just now: find out which, and seal it with: oubli adopt run; nothing was changed)", err)
+		}
 		return err
 	}
 	after, err := filenodes(ctx, tx, a.parts)
