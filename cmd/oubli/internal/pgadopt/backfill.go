@@ -112,6 +112,7 @@ func (b *backfill) finish(ctx context.Context) error {
 		to = PhaseWidened
 	}
 	for b.phase != PhaseEnforced {
+		was := b.phase
 		err := retry(ctx, func() error { return SetPhase(ctx, b.c.DB, b.table.Map.Table, b.phase, to) })
 		if err == nil {
 			r.Phase = to
@@ -120,7 +121,10 @@ func (b *backfill) finish(ctx context.Context) error {
 		if !errors.Is(err, ErrPhase) {
 			return err
 		}
-		if err := b.look(ctx); err != nil {
+		if lookErr := b.look(ctx); lookErr != nil {
+			return lookErr
+		}
+		if b.phase == was {
 			return err
 		}
 	}
@@ -160,15 +164,16 @@ func (b *backfill) pass(ctx context.Context, only pgmap.Filter) (tally, error) {
 		b.meter.at(m.rows, b.report.Sealed+m.count.Values, b.report.Retried+m.count.Retried, force)
 	}
 	m.moved = func() { tell(false) }
-	var err error
-	for {
-		err = m.pass(ctx)
-		if !errors.Is(err, ErrPhase) {
+	err := m.pass(ctx)
+	for errors.Is(err, ErrPhase) {
+		was := b.phase
+		if lookErr := b.look(ctx); lookErr != nil {
+			err = lookErr
+		}
+		if b.phase == was {
 			break
 		}
-		if err = b.look(ctx); err != nil { // another run came to its end, and this one goes on
-			break
-		}
+		err = m.pass(ctx) // another run came to its end, and this one goes on
 	}
 	tell(true)
 	if only == pgmap.All {

@@ -223,7 +223,19 @@ func (m *mover) try(ctx context.Context, rows []pgmap.Row, skip bool, mark func(
 // pass.
 func (m *mover) settle(ctx context.Context, missed []pgmap.Row) error {
 	m.count.Retried += int64(len(missed))
-	for try := 0; len(missed) > 0; try++ {
+	for len(missed) > 0 {
+		n := min(m.pace.rows, len(missed))
+		if err := m.settleSome(ctx, missed[:n]); err != nil {
+			return err
+		}
+		missed = missed[n:]
+	}
+	return nil
+}
+
+func (m *mover) settleSome(ctx context.Context, missed []pgmap.Row) error {
+	const tries = 4
+	for try := range tries {
 		keys := make([][]string, len(missed))
 		for i := range missed {
 			keys[i] = missed[i].Key
@@ -245,15 +257,13 @@ func (m *mover) settle(ctx context.Context, missed []pgmap.Row) error {
 			return err
 		}
 		m.saved(p.rows, p.edits, missed)
-		if try == 3 {
-			m.count.missed += int64(len(missed))
-			break
+		if len(missed) == 0 {
+			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, time.Millisecond<<try) {
 			return context.Cause(ctx)
-		case <-time.After(2 * time.Millisecond << try):
 		}
 	}
+	m.count.missed += int64(len(missed))
 	return nil
 }

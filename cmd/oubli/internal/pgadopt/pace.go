@@ -73,7 +73,7 @@ func (e keysAway) Unwrap() error { return e.error }
 
 // fail is pgmap.Fail for errors that may have been through it.
 func fail(what string, err error) error {
-	if pg := (*pgmap.Error)(nil); errors.As(err, &pg) {
+	if pg := (*pgmap.Error)(nil); errors.As(err, &pg) || errors.Is(err, ErrPhase) {
 		return err
 	}
 	return pgmap.Fail(what, err)

@@ -301,6 +301,46 @@ func TestKeystoreAway(t *testing.T) {
 	requireKept(t, before, p.opened(keys))
 }
 
+// Another run that comes to its end first changes the phase under this one.
+func TestRunBesideOneThatEnds(t *testing.T) {
+	ctx := t.Context()
+	keys := keystoretest.New(t)
+	p := newPeople(t, pgtest.Shared(t).Database(t), keys, 8000, 100, 0)
+	before := p.read()
+	changed := make(chan error)
+	go func() {
+		for {
+			tag, err := p.db.Exec(ctx, `UPDATE oubli_adopt.tables SET phase = 'adopted', cursor = NULL WHERE done > 0`)
+			if err != nil || tag.RowsAffected() > 0 {
+				changed <- err
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	report, err := pgadopt.Run(ctx, p.config(keys))
+	require.NoError(t, err)
+	require.NoError(t, <-changed)
+	require.Less(t, time.Since(start), 30*time.Second)
+	require.EqualValues(t, 8000, report.Tables[0].Rows)
+	requireKept(t, before, p.opened(keys))
+
+	changed = make(chan error)
+	p.exec(`UPDATE people SET name = 'plain'`)
+	go func() {
+		for p.phase() != pgadopt.PhaseUndoing {
+			if _, err := p.db.Exec(ctx, `UPDATE oubli_adopt.tables SET phase = 'undoing', cursor = NULL WHERE done > 0`); err != nil {
+				break
+			}
+		}
+		close(changed)
+	}()
+	_, err = pgadopt.Run(ctx, p.config(keys))
+	<-changed
+	require.ErrorIs(t, err, pgadopt.ErrPhase)
+	require.ErrorContains(t, err, "being undone")
+}
+
 func TestRunWantsATableThatIsWidened(t *testing.T) {
 	ctx := t.Context()
 	keys := keystoretest.New(t)
