@@ -194,6 +194,9 @@ func TestEmptyTextsThatAreBeingAdopted(t *testing.T) {
 	require.Equal(t, &empty, row.Phone)
 	require.Equal(t, []byte{}, row.Photo)
 	require.Equal(t, map[string]int64{"name": 1, "phone": 1, "photo": 1, "born": 1}, c.Plaintext())
+	bare := subscriber{ID: 1, Photo: []byte{}}
+	require.NoError(t, c.Open(ctx, &bare))
+	require.Equal(t, []byte{}, bare.Photo, "with nothing else in the row")
 	seal(t, c, stored)
 	erase(t, keys, 1)
 	row = stored
@@ -416,6 +419,13 @@ func TestBothFormsAreReadInBytes(t *testing.T) {
 			require.Regexp(t, `^oubli1\.`, v, "a Private is text")
 			_, err = texts.Seal(ctx, a)
 			require.ErrorContains(t, err, "sealed already")
+			type usual struct {
+				ID   int64  `oubli:",subject=customer"`
+				Name string `oubli:"name"`
+				P    fieldcrypt.Status
+			}
+			_, err = newCodec[usual](t, keys, "t", nil).SealAll(ctx, usual{ID: 1, Name: string(b.Name)})
+			require.ErrorContains(t, err, "sealed already", "on the short way, too")
 			require.NoError(t, texts.Open(ctx, &a))
 			require.Equal(t, "Ada", a.Name)
 			got, ok := a.Photo.Get()
