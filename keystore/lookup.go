@@ -16,6 +16,11 @@ type Keys struct {
 	reveal  *reveal // the receiver's capability that the context carried, nil if none
 	listed  bool    // the context named a purpose that a restricted subject lists
 	read    bool    // from the backend since the call began, not from the cache
+
+	// Of an unknown subject that was looked up: its shard's stamp from before.
+	absent bool
+	shard  uint16
+	stamp  uint64
 }
 
 // Subject returns whose keys these are.
@@ -143,6 +148,9 @@ func Fresh(keys ...Keys) bool {
 				return false
 			}
 		}
+		if k.absent && s.stamps[k.shard].Load() != k.stamp {
+			return false // it may be known by now, and even erased
+		}
 		if k.State() != StateUnknown && (s.stamps[k.e.shard].Load() != k.e.stamp || k.reveal != nil && k.reveal.ended.Load()) {
 			return false
 		}
@@ -204,11 +212,15 @@ func (s *Store) Lookup(ctx context.Context, dst []Keys, subjects ...Subject) ([]
 	var missing []int
 	for i, sub := range subjects {
 		e, ok := s.cache.GetIfPresent(sub)
-		if !ok || !s.valid(e) {
-			missing = append(missing, i)
-			e = nil
+		if ok && s.valid(e) {
+			dst = append(dst, s.keys(ctx, sub, e))
+			continue
 		}
-		dst = append(dst, s.keys(ctx, sub, e))
+		missing = append(missing, i)
+		k := s.keys(ctx, sub, nil)
+		k.absent, k.shard = true, s.layout.shard(sub)
+		k.stamp = s.stamps[k.shard].Load()
+		dst = append(dst, k)
 	}
 	if len(missing) == 0 {
 		return dst, nil
