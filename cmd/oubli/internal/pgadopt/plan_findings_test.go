@@ -86,6 +86,8 @@ func TestEachFindingIsFound(t *testing.T) {
 		{name: "citext", sql: "CREATE EXTENSION IF NOT EXISTS citext SCHEMA public; CREATE TABLE t (id int PRIMARY KEY, name public.citext)", want: []said{{note, "t.name", "upper and lower case"}}},
 		{name: "collation", sql: `CREATE COLLATION same (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (id int PRIMARY KEY, name text COLLATE same);
 			INSERT INTO t VALUES (1, 'x')`, want: []said{{note, "t.name collation same", "spellings"}}},
+		{name: "collation of ids", sql: `CREATE COLLATION same (provider = icu, locale = 'und-u-ks-level2', deterministic = false); CREATE TABLE t (id text COLLATE same PRIMARY KEY, name text COLLATE same);
+			INSERT INTO t VALUES ('a@b', 'x')`, want: []said{{blocks, "t.id", "with an @"}}},
 		{name: "another type in the map", sql: tableT, data: "tables: {t: {db: c.t, subject: person=id, personal: [name: {type: date}]}}", want: []said{{note, "t.name", "the map says type: date"}}},
 		{name: "the same type in other words", sql: "CREATE TABLE t (id int PRIMARY KEY, name timestamptz(3), other varchar(10))", data: "tables: {t: {db: c.t, subject: person=id, personal: [name: {type: timestamptz(3)}, other: {type: varchar(10)}]}}"},
 
@@ -165,8 +167,8 @@ func TestEachFindingIsFound(t *testing.T) {
 		{name: "citext ids", sql: "CREATE EXTENSION IF NOT EXISTS citext SCHEMA public; CREATE TABLE t (id public.citext PRIMARY KEY, name text)", want: []said{{note, "t.id", "differ in case alone"}}},
 		{name: "dates", sql: `CREATE TABLE t (id serial PRIMARY KEY, name date); INSERT INTO t (name) VALUES ('infinity'), ('-infinity'), ('0001-12-31 BC'), ('10000-01-01'), ('0001-01-01'), ('9999-12-31'), (NULL)`, want: []said{{blocks, "t.name", "4 rows have a date"}}},
 		{name: "timestamps", sql: `CREATE TABLE t (id serial PRIMARY KEY, name timestamptz); INSERT INTO t (name) VALUES ('infinity'), ('10000-01-01 00:00:00Z'), ('0001-01-01 00:00:00Z'), ('9999-12-31 23:59:59.999999Z')`, want: []said{{blocks, "t.name", "2 rows have a date"}}},
-		{name: "sealed already", sql: tableT + "; INSERT INTO t VALUES (1, 'oubli1.sQAAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'), (2, 'oubli1. is fine')", want: []said{{note, "t.name", "1 row has a value there that looks sealed"}}},
-		{name: "binary sealed already", sql: `CREATE TABLE t (id int PRIMARY KEY, name bytea); INSERT INTO t VALUES (1, decode('b1' || repeat('00', 40), 'hex')), (2, '\xb1')`, want: []said{{note, "t.name", "1 row has a value there that looks sealed"}}},
+		{name: "sealed already", sql: tableT + "; INSERT INTO t VALUES (1, 'oubli1.sQAAAAEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'), (2, 'oubli1. is fine'), (3, 'oubli27~is not'), (4, 'oubli02. is')", want: []said{{note, "t.name", "2 rows have a value there that looks sealed"}}},
+		{name: "binary sealed already", sql: `CREATE TABLE t (id int PRIMARY KEY, name bytea); INSERT INTO t VALUES (1, decode('b1' || repeat('00', 40), 'hex')), (2, '\xb1'), (3, decode('bf' || repeat('00', 40), 'hex')), (4, '\xbf')`, want: []said{{note, "t.name", "2 rows have a value there that looks sealed"}}},
 		{name: "types without a way back", sql: `CREATE TYPE y AS ENUM ('a'); CREATE TABLE t (id int PRIMARY KEY, name interval, other y, more inet, time timestamptz); INSERT INTO t VALUES (1, '1 mon 3 days 04:05:06.7', 'a', '10.0.0.1/8', now())`,
 			data: "tables: {t: {db: c.t, subject: person=id, personal: [name, other, more, time]}}"},
 

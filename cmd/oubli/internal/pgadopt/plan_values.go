@@ -88,9 +88,9 @@ func (s *subject) checks() (checks []check, exprs []string) {
 		switch {
 		case s.phase != PhaseNone:
 		case f.Binary:
-			count(likeSealed, f.Name, column+" IS NOT NULL AND "+pgmap.LooksSealedBytes(column))
+			count(likeSealed, f.Name, column+" IS NOT NULL AND ("+pgmap.LooksSealedBytes(column)+" OR "+newerBytes(column)+")")
 		case textual(f.Base):
-			count(likeSealed, f.Name, column+" IS NOT NULL AND "+pgmap.LooksSealed(column+"::text"))
+			count(likeSealed, f.Name, column+" IS NOT NULL AND ("+pgmap.LooksSealed(column+"::text")+" OR "+newerText(column+"::text")+")")
 		case dated(f.Base):
 			count(oddDate, f.Name, "NOT "+inRange(column))
 		}
@@ -121,7 +121,7 @@ func (s *subject) idChecks(personal string, count func(w what, column, condition
 		// As keystore.NewSubject sees them: empty, zero, too long, spaces around, control characters.
 		count(subjectBad, name, fmt.Sprintf(`(%[1]s COLLATE "C" ~ '^[-0]*$' OR octet_length(%[1]s) > %[2]d OR %[1]s COLLATE "C" ~ '^[[:space:]]|[[:space:]]$|[[:cntrl:]]') AND %[3]s`, id, keystore.MaxID, personal))
 		if !s.Map.AllowAt {
-			count(subjectAt, name, fmt.Sprintf("position('@' in %s) > 0 AND %s", id, personal))
+			count(subjectAt, name, fmt.Sprintf(`position('@' in %s COLLATE "C") > 0 AND %s`, id, personal))
 		}
 		count(subjectUpper, name, fmt.Sprintf(`%[1]s COLLATE "C" ~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$' AND %[1]s COLLATE "C" ~ '[A-F]' AND %[2]s`, id, personal))
 	}
@@ -129,6 +129,16 @@ func (s *subject) idChecks(personal string, count func(w what, column, condition
 	case "numeric", "real", "double precision":
 		count(subjectForm, name, fmt.Sprintf(`%s COLLATE "C" !~ '^-?[1-9][0-9]*$' AND %s`, id, personal))
 	}
+}
+
+// newerText is SQL for whether a text has the form that later versions may write.
+func newerText(text string) string {
+	return "starts_with(" + text + ` COLLATE "C", 'oubli') AND ` + text + ` COLLATE "C" ~ '^oubli([2-9]|[1-9][0-9]{1,4})[.~]'`
+}
+
+// newerBytes is newerText for a bytea.
+func newerBytes(data string) string {
+	return "CASE WHEN octet_length(" + data + ") >= 33 THEN get_byte(" + data + ", 0) BETWEEN 178 AND 191 ELSE false END"
 }
 
 // dated types have values that RFC 3339 does not write.
@@ -214,7 +224,7 @@ func (s *subject) valueFindings(v *values) {
 	for _, f := range s.Fields {
 		if rows := n(likeSealed, f.Name); rows > 0 {
 			s.add(Note, f.Name, "", fmt.Sprintf("%s a value there that looks sealed: what the program's codec sealed is taken as it is, anything else that looks so is refused by adopt run as tampered", have(rows)),
-				"if the program does not seal yet, correct these values: they begin with oubli1, or with the byte B1 in a bytea")
+				"if the program does not seal yet, correct these values: they begin with oubli and a number, or in a bytea with a byte from B1 to BF")
 		}
 		if rows := n(oddDate, f.Name); rows > 0 {
 			s.add(Blocks, f.Name, "", fmt.Sprintf("%s a date there that RFC 3339 does not write: infinity, before the year 1, or after 9999", have(rows)), "correct them, or set them to NULL")
