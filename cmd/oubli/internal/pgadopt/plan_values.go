@@ -121,7 +121,7 @@ func (s *subject) idChecks(personal string, count func(w what, column, condition
 		// As keystore.NewSubject sees them: empty, zero, too long, spaces around, control characters.
 		count(subjectBad, name, fmt.Sprintf(`(%[1]s COLLATE "C" ~ '^[-0]*$' OR octet_length(%[1]s) > %[2]d OR %[1]s COLLATE "C" ~ '^[[:space:]]|[[:space:]]$|[[:cntrl:]]') AND %[3]s`, id, keystore.MaxID, personal))
 		if !s.Map.AllowAt {
-			count(subjectAt, name, fmt.Sprintf(`position('@' in %s COLLATE "C") > 0 AND %s`, id, personal))
+			count(subjectAt, name, fmt.Sprintf(`strpos(%s COLLATE "C", '@') > 0 AND %s`, id, personal))
 		}
 		count(subjectUpper, name, fmt.Sprintf(`%[1]s COLLATE "C" ~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$' AND %[1]s COLLATE "C" ~ '[A-F]' AND %[2]s`, id, personal))
 	}
