@@ -46,8 +46,8 @@ type notFound struct{ error }
 const (
 	tableQuery = `
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = pg_catalog.to_regclass($1)`
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)`
 
 	columnQuery = `
 WITH RECURSIVE base AS (
@@ -94,7 +94,14 @@ func load(ctx context.Context, db DB, entry datamap.Table) (*Table, error) {
 	}
 	t.Kind, t.Rows = kind[0], int64(rows)
 	t.Quoted = pgx.Identifier{t.Schema, t.Name}.Sanitize()
-	columns, err := columnsOf(ctx, db, t.OID)
+	var columns []Column
+	err = qualified(ctx, db, func(tx pgx.Tx) error {
+		if columns, err = columnsOf(ctx, tx, t.OID); err != nil {
+			return err
+		}
+		t.Key, err = keyOf(ctx, tx, t.OID, columns)
+		return err
+	})
 	if err != nil {
 		return nil, Fail(what, err)
 	}
@@ -124,10 +131,22 @@ func load(ctx context.Context, db DB, entry datamap.Table) (*Table, error) {
 	if missing != nil {
 		return nil, wrong("%s has no column %s: names are as in the catalog; a field's db: says which column it is", t.Quoted, strings.Join(missing, ", "))
 	}
-	if t.Key, err = keyOf(ctx, db, t.OID, columns); err != nil {
-		return nil, Fail(what, err)
-	}
 	return t, nil
+}
+
+// qualified runs f, which only reads, where names of types come with their schema unless
+// they are PostgreSQL's own: so they mean the same under every search path. Nobody else's
+// operators are in the way either.
+func qualified(ctx context.Context, db DB, f func(pgx.Tx) error) error {
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) // takes the setting back, too
+	if _, err := tx.Exec(ctx, "SELECT pg_catalog.set_config('search_path', 'pg_catalog', true)"); err != nil {
+		return err
+	}
+	return f(tx)
 }
 
 func columnsOf(ctx context.Context, db DB, table uint32) ([]Column, error) {

@@ -95,7 +95,7 @@ func (t *Table) Codec(keys *keystore.Store, adopting bool) (*fieldcrypt.BoundRow
 // textual types hold text as it is, and char(n) with spaces that do not count.
 func textual(base string) bool {
 	switch base {
-	case "text", "character varying", "character", "citext", "public.citext", "name":
+	case "text", "character varying", "character", "name":
 		return true
 	}
 	return strings.HasSuffix(base, ".citext")

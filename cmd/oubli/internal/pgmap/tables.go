@@ -214,7 +214,8 @@ func (ts *Tables) of(ctx context.Context, s keystore.Subject) ([]codecTable, err
 }
 
 // ofSubject is the condition of the rows of a subject. Equal is not enough: to a type
-// 1.0 may be 1, but not to a codec. Of UUIDs in texts both usual spellings are found.
+// 1.0 may be 1, to a collation A may be a, but not to a codec. Of UUIDs in texts both usual
+// spellings are found.
 func (t *Table) ofSubject(s keystore.Subject) (where string, args []any) {
 	column := "t." + t.Subject.Quoted
 	if textual(t.Subject.Base) {
@@ -222,8 +223,8 @@ func (t *Table) ofSubject(s keystore.Subject) (where string, args []any) {
 		if upper := strings.ToUpper(s.ID()); len(upper) == len("00000000-0000-0000-0000-000000000000") && strings.Count(upper, "-") == 4 {
 			spellings = append(spellings, upper)
 		}
-		where = column + " = ANY ($1::pg_catalog.text[])"
-		return where, []any{spellings}
+		where = column + " = ANY ($1::pg_catalog.text[])" // finds the index
+		return where + " AND " + column + "::pg_catalog.text COLLATE pg_catalog.\"C\" = ANY ($1::pg_catalog.text[])", []any{spellings}
 	}
 	return column + " = " + fromText("$1", t.Subject) + " AND " + column + "::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text", []any{s.ID()}
 }
