@@ -201,8 +201,19 @@ func TestPlaintextThatIsWrittenMeanwhile(t *testing.T) {
 	w.seal(keystoretest.New(t))
 	before := w.definitions()
 	conn := w.hold("an-old-program", `INSERT INTO person VALUES (2, 'topsecret')`)
-	time.AfterFunc(500*time.Millisecond, func() { _, _ = conn.Exec(context.Background(), "COMMIT") })
-	_, err := pgadopt.Enforce(ctx, w.pool, w.tables(), pgadopt.EnforceOptions{})
+	tables := w.tables()
+	var writer sync.WaitGroup
+	writer.Go(func() { // ends when the lock is waited for
+		for waiting := false; !waiting && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'person'::regclass AND NOT granted)`).Scan(&waiting)
+			if err != nil {
+				return
+			}
+		}
+		_, _ = conn.Exec(ctx, "COMMIT")
+	})
+	_, err := pgadopt.Enforce(ctx, w.pool, tables, pgadopt.EnforceOptions{})
+	writer.Wait()
 	require.ErrorIs(t, err, keystore.ErrInvalid)
 	require.ErrorContains(t, err, "oubli adopt run")
 	require.NotContains(t, err.Error(), "topsecret")
