@@ -45,7 +45,8 @@ type notFound struct{ error }
 
 const (
 	tableQuery = `
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.reltuples::float8, pg_catalog.row_security_active(c.oid),
+       c.relkind OPERATOR(pg_catalog.<>) 'p' AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent OPERATOR(pg_catalog.=) c.oid)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass($1)`
 
@@ -85,7 +86,7 @@ func load(ctx context.Context, db DB, entry datamap.Table) (*Table, error) {
 	var kind string
 	var rows float64
 	given := pgx.Identifier(entry.DB).Sanitize()
-	err := db.QueryRow(ctx, tableQuery, given).Scan(&t.OID, &t.Schema, &t.Name, &kind, &rows)
+	err := db.QueryRow(ctx, tableQuery, given).Scan(&t.OID, &t.Schema, &t.Name, &kind, &rows, &t.hidden, &t.children)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, wrong("the database has no table %s: say which one with db:", given)
 	}

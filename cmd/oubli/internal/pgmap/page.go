@@ -115,6 +115,8 @@ type SaveOptions struct {
 
 // Save writes the personal cells of rows that are still the version that was read, of the
 // same subject, in one statement. missed are the others: changed since, locked, or gone.
+// It fails, and its transaction must be rolled back, if something else than was given
+// would stand there: a trigger that puts values into lower case makes an envelope useless.
 func (t *Table) Save(ctx context.Context, db DB, rows []Row, o SaveOptions) (missed []Row, err error) {
 	if len(rows) == 0 {
 		return nil, nil
@@ -129,10 +131,19 @@ func (t *Table) Save(ctx context.Context, db DB, rows []Row, o SaveOptions) (mis
 		return nil, Fail("save rows of "+t.Quoted, err)
 	}
 	saved := make([]bool, len(rows))
-	n := 0
-	_, err = pgx.ForEachRow(found, []any{&n}, func() error { saved[n-1] = true; return nil })
+	n, same, altered := 0, false, 0
+	_, err = pgx.ForEachRow(found, []any{&n, &same}, func() error {
+		if saved[n-1] = true; !same {
+			altered++
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, Fail("save rows of "+t.Quoted, err)
+	}
+	if altered > 0 {
+		return nil, fmt.Errorf("%w: a trigger of %s changes what is written into its personal columns, in %d of %d rows: it would spoil envelopes; make it leave these columns alone (nothing of this was written)",
+			keystore.ErrState, t.Quoted, altered, len(rows))
 	}
 	for i, ok := range saved {
 		if !ok {
@@ -143,7 +154,7 @@ func (t *Table) Save(ctx context.Context, db DB, rows []Row, o SaveOptions) (mis
 }
 
 func (t *Table) saving(rows []Row, o SaveOptions) (sql string, args []any) {
-	var from, names, is, set []string
+	var from, names, is, set, same []string
 	add := func(name, typ string, arg any) string {
 		args = append(args, arg)
 		from = append(from, fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.%s[])", len(args), typ))
@@ -174,6 +185,7 @@ func (t *Table) saving(rows []Row, o SaveOptions) (sql string, args []any) {
 				}
 			}
 			v = add(name, "bytea", data)
+			same = append(same, "t."+f.Quoted+" IS NOT DISTINCT FROM "+v)
 		} else {
 			texts := make([]*string, len(rows))
 			for n := range rows {
@@ -182,8 +194,11 @@ func (t *Table) saving(rows []Row, o SaveOptions) (sql string, args []any) {
 				}
 			}
 			v = add(name, "text", texts)
-			if !textual(f.Base) {
-				v = FromText(v, f.Type)
+			if textual(f.Base) {
+				same = append(same, "(t."+f.Quoted+`::pg_catalog.text COLLATE pg_catalog."C") IS NOT DISTINCT FROM `+v)
+			} else {
+				v = FromText(v, f.Type) // not every type has an equality
+				same = append(same, "ROW(t."+f.Quoted+")::pg_catalog.record OPERATOR(pg_catalog.*=) ROW("+v+")::pg_catalog.record")
 			}
 		}
 		set = append(set, f.Quoted+" = "+v)
@@ -193,7 +208,7 @@ func (t *Table) saving(rows []Row, o SaveOptions) (sql string, args []any) {
 		source = "(SELECT v.* FROM " + source + " JOIN " + t.Quoted + " t ON " + strings.Join(is, " AND ") + " FOR UPDATE OF t SKIP LOCKED) AS v"
 	}
 	return "UPDATE " + t.Quoted + " AS t SET " + strings.Join(set, ", ") + " FROM " + source +
-		" WHERE " + strings.Join(is, " AND ") + " RETURNING v.n::pg_catalog.int4", args
+		" WHERE " + strings.Join(is, " AND ") + " RETURNING v.n::pg_catalog.int4, " + strings.Join(same, " AND "), args
 }
 
 func (t *Table) needKey() error {

@@ -44,11 +44,16 @@ func world(t *testing.T, sql, yaml string) (*pgxpool.Pool, []*Table) {
 	t.Cleanup(pool.Close)
 	_, err = pool.Exec(context.Background(), sql)
 	require.NoError(t, err)
-	m, err := datamap.Parse("map", []byte(yaml))
-	require.NoError(t, err)
-	tables, err := Load(context.Background(), pool, m)
+	tables, err := Load(context.Background(), pool, mapOf(t, yaml))
 	require.NoError(t, err)
 	return pool, tables
+}
+
+func mapOf(t *testing.T, yaml string) *datamap.Map {
+	t.Helper()
+	m, err := datamap.Parse("map", []byte(yaml))
+	require.NoError(t, err)
+	return m
 }
 
 func texts(cells []fieldcrypt.Cell) []string {

@@ -1,6 +1,7 @@
 package pgmap
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -26,6 +27,9 @@ type Table struct {
 	Bound   *Column // what values are bound to besides, nil if nothing
 	Fields  []Field // personal columns, in the order of the map
 	Rows    int64   // as the planner estimates, -1: it does not know
+
+	hidden   bool // row-level security may hide rows from this role
+	children bool // tables inherit from it, whose rows its key does not tell from its own
 }
 
 // Column is a column of a table.
@@ -86,10 +90,22 @@ func (t *Table) Codec(keys *keystore.Store, adopting bool) (*fieldcrypt.BoundRow
 		spec.Fields[i].Binary = f.Binary
 	}
 	codec, err := fieldcrypt.NewRowCodec(keys, spec, o)
-	if err != nil {
+	if err := errors.Join(err, t.whole()); err != nil {
 		return nil, err
 	}
 	return codec.Bind(t.Names())
+}
+
+// whole refuses a table of which not every row can be seen, and told from all others: a
+// person's rows would be missed, or another's be taken for them.
+func (t *Table) whole() error {
+	switch {
+	case t.hidden:
+		return fmt.Errorf("%w: row-level security may hide rows of %s from this role: connect as one with BYPASSRLS, or as the owner where it is not forced", keystore.ErrInvalid, t.Quoted)
+	case t.children:
+		return fmt.Errorf("%w: tables inherit from %s, and their rows are not under its key: end that with ALTER TABLE … NO INHERIT %s, and map each by itself", keystore.ErrInvalid, t.Quoted, t.Quoted)
+	}
+	return nil
 }
 
 // textual types hold text as it is, and char(n) with spaces that do not count.
