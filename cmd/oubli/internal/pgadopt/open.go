@@ -75,7 +75,7 @@ func sealedForm(c fieldcrypt.Cell, binary bool) bool {
 	case binary && len(c.Text) >= fieldcrypt.Overhead && c.Text[0] == 0xb1:
 		return true
 	}
-	return strings.HasPrefix(c.Text, "oubli1") && envelopeOrBlank.MatchString(c.Text) && (!binary || c.Text[6] == '~')
+	return strings.HasPrefix(c.Text, "oubli1") && envelopeOrBlank.MatchString(c.Text)
 }
 
 // open opens a page. Rows that cannot be opened, and values that are withheld, stay as
