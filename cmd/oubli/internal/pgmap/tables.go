@@ -134,9 +134,26 @@ func lost(err error) bool {
 	return errors.As(err, &e) && (e.Code() == "40001" || e.Code() == "40P01")
 }
 
-// blank blanks the rows of s in one table.
+// blank blanks the rows of s in one table, until there is nothing to blank: rows may have
+// come meanwhile, and triggers may have put back what was blanked.
 func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, keep []string) error {
-	return t.eachPage(ctx, tx, s, true, func(rows []Row, _ []string) error {
+	const most = 5
+	for pass := 1; ; pass++ {
+		n, last, err := t.blankOnce(ctx, tx, s, keep)
+		switch {
+		case err != nil || n == 0:
+			return err
+		case pass == most:
+			return fmt.Errorf("%w: table %s does not keep the blanks of row (%s), and of %d more: a trigger puts values back, or a program goes on writing them in the clear",
+				keystore.ErrState, t.Quoted, strings.Join(last.Key, ", "), n-1)
+		}
+	}
+}
+
+// blankOnce goes through the rows of s once, and tells how many it had to blank, and the
+// last of them.
+func (t codecTable) blankOnce(ctx context.Context, tx pgx.Tx, s keystore.Subject, keep []string) (n int, last Row, err error) {
+	err = t.eachPage(ctx, tx, s, true, func(rows []Row, _ []string) error {
 		changed, err := t.codec.Blank(ctx, cellsOf(rows), keep)
 		if err != nil {
 			return t.about(rows, err)
@@ -147,6 +164,10 @@ func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, ke
 				save = append(save, rows[i])
 			}
 		}
+		if len(save) == 0 {
+			return nil
+		}
+		n, last = n+len(save), save[len(save)-1]
 		missed, err := t.saveBlanks(ctx, tx, save, SaveOptions{})
 		if err == nil && missed != nil {
 			// They are locked, so it is this transaction that changed them, or kept them
@@ -156,6 +177,7 @@ func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, ke
 		}
 		return err
 	})
+	return n, last, err
 }
 
 // saveBlanks is Save, and says what to do about a column that does not take a blank.

@@ -165,6 +165,36 @@ func TestRowsThatDoNotTakeTheirBlanks(t *testing.T) {
 	require.Equal(t, keystore.StateErasing, s.state(1))
 }
 
+// So does one that puts back what was there, afterwards.
+func TestRowsThatDoNotKeepTheirBlanks(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	s.exec(`create function keep() returns trigger language plpgsql as $$ begin update customers set email = old.email where id = old.id; return null; end $$`)
+	s.exec(`create trigger keep after update on customers for each row when (pg_trigger_depth() = 0) execute function keep()`)
+	_, err := s.eraser(nil).Anonymize(ctx, s.subjects(1)...)
+	require.ErrorIs(t, err, keystore.ErrState)
+	require.ErrorContains(t, err, `does not keep the blanks of row (1)`)
+	require.Zero(t, s.blanks(1))
+	require.Equal(t, keystore.StateErasing, s.state(1))
+}
+
+// A row that comes while others of the person are waited for is blanked with them.
+func TestRowsThatComeMeanwhile(t *testing.T) {
+	ctx := within(t)
+	s := newShop(t, 1)
+	tx, err := s.db.Begin(ctx)
+	require.NoError(t, err)
+	defer tx.Rollback(ctx)
+	_, err = tx.Exec(ctx, `update "Invoices" set total = 7 where no = 2`)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `insert into "Invoices" values (1, 3, '1 Main Street', 'note 1', 30)`)
+	require.NoError(t, err)
+	done := s.eraseAndWait(ctx)
+	require.NoError(t, tx.Commit(ctx))
+	require.NoError(t, <-done)
+	require.Equal(t, allBlank+2, s.blanks(1))
+}
+
 // A column that was never widened is named, and keeps the keys from being destroyed.
 func TestColumnsThatTakeNoBlanks(t *testing.T) {
 	for typ, value := range map[string]string{"varchar(12)": "Ada", "date": "1990-05-17", "text not null": "Ada"} {
