@@ -93,11 +93,12 @@ func (b *backfill) run(ctx context.Context) error {
 	return b.finish(ctx)
 }
 
-// count counts the rows that hold plaintext.
+// count counts the rows that hold plaintext, by a look at it: the first pass has looked
+// closely at every row, and so do verify and enforce.
 func (b *backfill) count(ctx context.Context) (n int64, err error) {
 	err = retry(ctx, func() error {
 		return reading(ctx, b.c.DB, func(tx pgx.Tx) (err error) {
-			n, err = b.table.Count(ctx, tx, pgmap.Plain)
+			n, err = b.table.Count(ctx, tx, pgmap.Obvious)
 			return err
 		})
 	})
@@ -149,6 +150,9 @@ func (b *backfill) look(ctx context.Context) error {
 // from the first.
 func (b *backfill) pass(ctx context.Context, only pgmap.Filter) (tally, error) {
 	m := &mover{scan: scan{db: b.c.DB, table: b.table, only: only}, change: b.seal, pace: newPace()}
+	m.guard = func(ctx context.Context, tx pgx.Tx) error {
+		return CheckPhase(ctx, tx, b.table.Map.Table, PhaseWidened, PhaseAdopted, PhaseEnforced)
+	}
 	step := "look again"
 	if only == pgmap.All {
 		step = "seal"

@@ -22,8 +22,10 @@ type mover struct {
 	scan
 	// change changes cells in place and tells which rows it changed.
 	change func(ctx context.Context, rows []pgmap.Row) (page, error)
-	// mark, if there is one, notes in the transaction of a write how far it has come.
-	mark func(ctx context.Context, tx pgx.Tx, last []string, rows int64) error
+	// mark, if there is one, notes in the transaction of a write how far it has come. It,
+	// or else guard, fails if the work is not to be done any more.
+	mark  func(ctx context.Context, tx pgx.Tx, last []string, rows int64) error
+	guard func(ctx context.Context, tx pgx.Tx) error
 	// moved, if there is one, is told after each write.
 	moved func()
 
@@ -135,7 +137,7 @@ func (m *mover) write(ctx context.Context, p page) error {
 		}
 		missed, err := m.save(ctx, p.rows[:n], func(ctx context.Context, tx pgx.Tx) error {
 			if m.mark == nil {
-				return nil
+				return m.guard(ctx, tx)
 			}
 			return m.mark(ctx, tx, last, done)
 		})
@@ -252,7 +254,7 @@ func (m *mover) settleSome(ctx context.Context, missed []pgmap.Row) error {
 		if err != nil || len(p.rows) == 0 {
 			return err
 		}
-		missed, err = m.save(ctx, p.rows, func(context.Context, pgx.Tx) error { return nil })
+		missed, err = m.save(ctx, p.rows, m.guard)
 		if err != nil {
 			return err
 		}

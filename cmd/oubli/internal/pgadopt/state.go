@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,6 +158,23 @@ var ErrPhase = errors.New("the adoption of the table is in another phase")
 // longer in the phase that the run works in.
 func SaveCursor(ctx context.Context, db pgmap.DB, table string, in Phase, cursor []string, done int64) error {
 	return change(ctx, db, table, `UPDATE oubli_adopt.tables SET cursor = $3, done = $4 WHERE name = $1 AND phase = $2`, in, cursor, done)
+}
+
+// CheckPhase fails with ErrPhase, and the transaction must be rolled back, if a table is in
+// none of the phases. Asked after rows of the table were written, it holds until that
+// transaction ends: whoever opens what is sealed locks the table before.
+func CheckPhase(ctx context.Context, db pgmap.DB, table string, in ...Phase) error {
+	var phase Phase
+	err := db.QueryRow(ctx, `SELECT phase FROM oubli_adopt.tables WHERE name = $1`, table).Scan(&phase)
+	var pg *pgmap.Error
+	switch failed := pgmap.Fail(fmt.Sprintf("look at the phase of table %q", table), err); {
+	case err == nil && slices.Contains(in, phase):
+		return nil
+	case err == nil, errors.Is(err, pgx.ErrNoRows), errors.As(failed, &pg) && (pg.Code() == "42P01" || pg.Code() == "3F000"):
+		return fmt.Errorf("table %q: %w: it is not %q any more; look at it with: oubli adopt plan", table, ErrPhase, in[0])
+	default:
+		return failed
+	}
 }
 
 // SetPhase moves a table from one phase to another; its cursor starts anew. It fails with
