@@ -148,6 +148,7 @@ func forPurpose(ctx context.Context, purpose string) context.Context {
 }
 
 func (a *app) adoptRun(ctx context.Context, t *tables, onlyWiden bool) error {
+	a.walks()
 	plan, err := pgadopt.MakePlan(ctx, t.db, t.m)
 	if err != nil {
 		return err
@@ -201,6 +202,7 @@ each column; exits 1 if there is plaintext, or a value that does not open for it
 }
 
 func (a *app) verifyTables(ctx context.Context, asJSON bool) error {
+	a.walks()
 	return a.withTables(ctx, func(t *tables) error {
 		return a.withStore(ctx, reading, func(keys *keystore.Store) error { return a.adoptVerify(ctx, keys, t, asJSON) })
 	})
@@ -252,6 +254,7 @@ database. What is done is not done again: the same command goes on after a failu
 }
 
 func (a *app) adoptEnforce(ctx context.Context, t *tables, asJSON bool) error {
+	a.walks()
 	err := a.withStore(ctx, reading, func(keys *keystore.Store) error {
 		show, end := a.adoptProgress()
 		defer end()
@@ -318,6 +321,7 @@ codecs first, or stop it. Before anything is changed it looks for what cannot be
 
 // adoptUndo undoes the adoptions that there are: those of some tables may be undone already.
 func (a *app) adoptUndo(ctx context.Context, t *tables) error {
+	a.walks()
 	begun := slices.DeleteFunc(slices.Clone(t.list), func(table *pgmap.Table) bool { return t.records[table.Map.Table] == nil })
 	if len(begun) == 0 {
 		a.say("no table of %s is adopted; nothing is to be undone", a.mapFile)

@@ -20,6 +20,7 @@ type app struct {
 	db          string // the application's; it may hold a password
 	mapFile     string
 	allowAt     bool
+	cacheSize   int // of the keystore; 0: the usual
 	root        *cobra.Command
 }
 

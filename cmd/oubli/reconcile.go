@@ -45,6 +45,7 @@ is counted, and blanked with --plaintext.`,
 
 func (a *app) reconcile(ctx context.Context, o *reconcileOptions) error {
 	return a.withTables(ctx, func(t *tables) error {
+		a.walks()
 		return a.withStore(ctx, reading, func(keys *keystore.Store) error {
 			show, end := a.adoptProgress()
 			report, err := pgmap.Reconcile(ctx, pgmap.ReconcileConfig{DB: t.db, Keys: keys, Tables: t.list, Adopting: t.adopting,

@@ -93,7 +93,7 @@ func (a *app) openAt(ctx context.Context, at location, roots keystore.RootStore,
 	if err != nil {
 		return nil, err
 	}
-	keys, err := keystore.Open(ctx, b, roots, &keystore.Options{ReadOnly: bool(how), Logger: slog.New(wordHandler{a.ui})})
+	keys, err := keystore.Open(ctx, b, roots, &keystore.Options{ReadOnly: bool(how), CacheSize: a.cacheSize, Logger: slog.New(wordHandler{a.ui})})
 	if err == nil {
 		return &openKeystore{keys, b}, nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime/debug"
 
 	"github.com/oubli/oubli/cmd/oubli/internal/datamap"
 	"github.com/oubli/oubli/cmd/oubli/internal/pgadopt"
@@ -49,6 +50,14 @@ func (a *app) withDB(ctx context.Context, f func(*pgmap.Pool) error) error {
 	}
 	defer db.Close()
 	return f(db)
+}
+
+// walks prepares for a walk through all rows: nobody's keys are asked for again much later,
+// and the garbage of a page is collected less often than its size would have it, which is a
+// tenth of the time.
+func (a *app) walks() {
+	a.cacheSize = 10_000
+	debug.SetGCPercent(200)
 }
 
 // adopting tells whether a table's columns may hold plaintext: from when its adoption has

@@ -114,7 +114,7 @@ func newBench(b *testing.B, store func(*testing.B, *pgtest.Server) keystore.Back
 	root, err := rootfile.New([]string{filepath.Join(b.TempDir(), "oubli.root")}, nil)
 	require.NoError(b, err)
 	require.NoError(b, keystore.Create(ctx, backend, root, nil))
-	w.keys, err = keystore.Open(ctx, backend, root, nil)
+	w.keys, err = keystore.Open(ctx, backend, root, &keystore.Options{CacheSize: 10_000}) // as the command does
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, w.keys.Close()) })
 	for _, name := range []string{"customers", "plain"} {

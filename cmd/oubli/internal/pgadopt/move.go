@@ -86,7 +86,7 @@ func (m *mover) pass(ctx context.Context) error {
 func (m *mover) stream(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	read, changed := make(chan []pgmap.Row, 1), make(chan page, 1)
+	read, changed := make(chan []pgmap.Row), make(chan page) // each has a page in hand
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer close(read)
@@ -136,7 +136,7 @@ func (m *mover) write(ctx context.Context, p page) error {
 			last, done = p.last, start+int64(p.read)
 		}
 		missed, err := m.save(ctx, p.rows[:n], func(ctx context.Context, tx pgx.Tx) error {
-			if m.mark == nil {
+			if m.mark == nil || n < len(p.rows) { // a mark in each transaction would be felt
 				return m.guard(ctx, tx)
 			}
 			return m.mark(ctx, tx, last, done)

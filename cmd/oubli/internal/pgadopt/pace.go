@@ -20,8 +20,8 @@ const (
 	// maxRead and maxPage bound the rows of a page that is read, and what its cells take by
 	// the size of the page before. Keystores make keys for many people at once with less
 	// work, and for the time between reading and writing a row may change.
-	maxRead = 8192
-	maxPage = 2 << 20
+	maxRead = 16384
+	maxPage = 6 << 20
 	// patience is how long work without any progress is tried again.
 	patience = time.Minute
 )
