@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -146,10 +147,14 @@ func (e *Error) Passing() bool {
 
 // message tells whether the server's message speaks of objects alone: data exceptions and
 // some others quote what they did not understand, and functions of users say what they
-// like.
+// like, under any code. What goes wrong within one may quote it as well.
 func message(e *pgconn.PgError) bool {
 	switch {
 	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "P0"), e.Code == "42601":
+		return false
+	case e.Routine == "exec_stmt_raise":
+		return false
+	case e.Where != "" && !slices.Contains([]string{"40", "53", "55", "57"}, e.Code[:min(2, len(e.Code))]): // of locks and limits
 		return false
 	case strings.HasPrefix(e.Code, "23"):
 		return e.ConstraintName != "" || e.ColumnName != ""
