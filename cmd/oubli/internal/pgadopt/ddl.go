@@ -52,10 +52,12 @@ func retryDDL(ctx context.Context, db *pgxpool.Pool, t *pgmap.Table, what string
 }
 
 func inDDL(ctx context.Context, db *pgxpool.Pool, what string, f func(ctx context.Context, tx pgx.Tx) error) error {
-	// What the database has set for its users holds for none of these.
+	// What the database has set for its users holds for none of these. Numbers and intervals
+	// become texts that are the same when they come back.
 	const settings = `SELECT pg_catalog.set_config(name, value, true) FROM (VALUES
 	('search_path', ''), ('statement_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('lock_timeout', $1),
-	('quote_all_identifiers', 'off'), ('default_tablespace', ''), ('row_security', 'on'), ('synchronous_commit', 'on')) AS s(name, value)`
+	('quote_all_identifiers', 'off'), ('default_tablespace', ''), ('row_security', 'on'), ('synchronous_commit', 'on'),
+	('extra_float_digits', '3'), ('intervalstyle', 'postgres')) AS s(name, value)`
 	var failed error // of f, which says what it was about
 	err := pgx.BeginTxFunc(ctx, db, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, settings, fmt.Sprint(lockWait.Milliseconds())); err != nil {

@@ -58,6 +58,9 @@ func widen(ctx context.Context, tx pgx.Tx, t *pgmap.Table) error {
 		if !ok {
 			return fmt.Errorf("%w: table %q has no column %s any more", keystore.ErrInvalid, t.Map.Table, f.Quoted)
 		}
+		if err := asLoaded(ctx, tx, t, f, c.typ); err != nil {
+			return err
+		}
 		col := SavedColumn{Name: f.Name, Type: c.typ, Collate: c.collate, Collation: c.collation, Widened: "text"}
 		using := pgmap.Canonical(c.quoted, f.Base)
 		switch {
@@ -94,6 +97,23 @@ func widen(ctx context.Context, tx pgx.Tx, t *pgmap.Table) error {
 		return err
 	}
 	return insertRecord(ctx, tx, t, s)
+}
+
+// asLoaded looks, under the lock, whether a column is still what it was when it was
+// looked at without: a value would be changed without a word that its text does not tell.
+func asLoaded(ctx context.Context, tx pgx.Tx, t *pgmap.Table, f pgmap.Field, typ string) error {
+	if typ != f.Type {
+		return fmt.Errorf("%w: column %s of table %q has become %s, and was %s: plan again", keystore.ErrConflict, f.Quoted, t.Map.Table, typ, f.Type)
+	}
+	if !dated(f.Base) {
+		return nil
+	}
+	var odd bool
+	err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+t.Quoted+" WHERE NOT "+inRange(f.Quoted)+")").Scan(&odd)
+	if err == nil && odd {
+		return fmt.Errorf("%w: column %s of table %q has dates now that RFC 3339 does not write: infinity, before the year 1, or after 9999; correct them", keystore.ErrInvalid, f.Quoted, t.Map.Table)
+	}
+	return pgmap.Fail("look at the dates of "+t.Quoted, err)
 }
 
 // recordOf returns the record of a table, nil if there is none, and refuses one that is
