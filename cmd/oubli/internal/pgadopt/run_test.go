@@ -153,9 +153,12 @@ func TestOldWriter(t *testing.T) {
 	_, err = pgadopt.Verify(ctx, p.config(keys))
 	require.NoError(t, err)
 
-	p.exec(`CREATE FUNCTION copied() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := 'plain'; RETURN NEW; END $$`)
-	p.exec(`CREATE TRIGGER copied BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION copied()`)
-	p.exec(`UPDATE people SET visits = 1 WHERE id < 50`)
+	// Whenever something is written, somebody writes plaintext into another row.
+	p.exec(`CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF pg_trigger_depth() = 1 THEN UPDATE people SET email = 'plain' WHERE id = 1; END IF;
+		RETURN NULL; END $$`)
+	p.exec(`CREATE TRIGGER another AFTER UPDATE ON people FOR EACH STATEMENT EXECUTE FUNCTION another()`)
+	p.exec(`UPDATE people SET visits = 1 WHERE id = 2`)
 	_, err = pgadopt.Run(ctx, p.config(keys))
 	require.ErrorIs(t, err, keystore.ErrState)
 	require.ErrorContains(t, err, "a program still writes")
