@@ -26,7 +26,8 @@ type DB interface {
 type Pool = pgxpool.Pool
 
 // Connect makes a pool for the application's database and asks it for a sign of life. Its
-// sessions write dates in ISO form and in UTC. No error repeats the DSN, which may hold
+// sessions write dates in ISO form and in UTC, texts in UTF-8 and bytes in hex, whatever
+// is usual there. No error repeats the DSN, which may hold
 // a password.
 func Connect(ctx context.Context, dsn string) (*Pool, error) {
 	config, err := pgxpool.ParseConfig(dsn)
@@ -45,21 +46,35 @@ func Connect(ctx context.Context, dsn string) (*Pool, error) {
 	}
 	set("datestyle", "ISO, YMD")
 	set("timezone", "UTC")
+	set("client_encoding", "UTF8")
+	set("standard_conforming_strings", "on")
 	if conn.RuntimeParams["application_name"] == "" {
 		set("application_name", "oubli")
 	}
 	if conn.ValidateConnect == nil {
 		conn.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("database: %w", keystore.ErrInvalid)
-	}
-	if err := pool.Ping(ctx); err != nil {
+	const hex = "hex"
+	pool, output, err := connect(ctx, config)
+	if err == nil && output != hex { // poolers do not like to be told, so only where it must be
 		pool.Close()
-		return nil, Fail("connect to the database", err)
+		set("bytea_output", hex)
+		pool, _, err = connect(ctx, config)
 	}
-	return pool, nil
+	return pool, err
+}
+
+// connect makes the pool, and tells how its sessions write bytes.
+func connect(ctx context.Context, config *pgxpool.Config) (pool *Pool, output string, err error) {
+	pool, err = pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, "", fmt.Errorf("database: %w", keystore.ErrInvalid)
+	}
+	if err := pool.QueryRow(ctx, "SELECT pg_catalog.current_setting('bytea_output')").Scan(&output); err != nil {
+		pool.Close()
+		return nil, "", Fail("connect to the database", err)
+	}
+	return pool, output, nil
 }
 
 // Fail completes an error of the database: what was done, and what the server says. Of

@@ -1,9 +1,12 @@
 package pgmap
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/internal/pgtest"
 )
 
 // What a trigger says, and what goes wrong in it, may hold values under any code.
@@ -50,4 +53,34 @@ func TestWordsAboutLocksAreRepeated(t *testing.T) {
 	require.NoError(t, err)
 	_, err = other.Exec(ctx, `update people set name = 'y'`)
 	require.ErrorContains(t, Fail("save rows", err), "canceling statement due to lock timeout")
+}
+
+// What a database or a role has set changes nothing about what is read.
+func TestSettingsOfTheDatabase(t *testing.T) {
+	ctx := within(t)
+	envelope := "oubli1." + strings.Repeat("A", 60)
+	dsn := pgtest.Shared(t).Database(t)
+	db, err := Connect(ctx, dsn)
+	require.NoError(t, err)
+	defer db.Close()
+	_, err = db.Exec(ctx, `create table people (who int primary key, name text, photo bytea);
+		insert into people values (7, 'é', '\x4142ff'), (8, null, '`+envelope+`');
+		do $$ declare s text; begin
+			foreach s in array array['client_encoding = latin1', 'standard_conforming_strings = off', 'bytea_output = escape', 'datestyle = "German"'] loop
+				execute format('alter database %I set ', current_database()) || s;
+			end loop;
+		end $$`)
+	require.NoError(t, err)
+	db, err = Connect(ctx, dsn)
+	require.NoError(t, err)
+	defer db.Close()
+	tables, err := Load(ctx, db, mapOf(t, `{tables: {people: {subject: person=who, personal: [name, photo]}}}`))
+	require.NoError(t, err)
+	rows, err := tables[0].Page(ctx, db, PageOptions{Limit: 3})
+	require.NoError(t, err)
+	require.Equal(t, []string{"7", "é", "AB\xff"}, texts(rows[0].Cells))
+	require.Equal(t, []string{"8", "NULL", envelope}, texts(rows[1].Cells))
+	sealed, err := tables[0].Page(ctx, db, PageOptions{Limit: 3, Only: Sealed})
+	require.NoError(t, err)
+	require.Equal(t, rows[1:], sealed)
 }
