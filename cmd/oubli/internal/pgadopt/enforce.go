@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,8 +25,9 @@ type EnforceOptions struct {
 // NULL, whoever writes, and takes the plaintext out of all that the database keeps of
 // them: each table is rewritten, under a lock that its report names the duration of, with
 // the rows that are alive; its statistics are made anew. Tables in which plaintext is left
-// are refused before any is changed. What is enforced already stays so, and what an
-// earlier Enforce left in the statistics is cleared away: run it again for that.
+// are refused before any is changed. What is enforced already stays so, unless somebody
+// has given a column another type since; what an earlier Enforce left in the statistics is
+// cleared away: run it again for that.
 //
 // The report says what could not be done, and where plaintext may be that no statement
 // reaches: backups, WAL, logs.
@@ -59,7 +61,7 @@ func ready(ctx context.Context, db *pgxpool.Pool, t *pgmap.Table) error {
 		return fmt.Errorf("%w: table %q is not adopted: do that with: oubli adopt run", keystore.ErrState, t.Map.Table)
 	case r.Phase == PhaseUndoing:
 		return fmt.Errorf("%w: the adoption of table %q is being undone: finish that with: oubli adopt undo", keystore.ErrState, t.Map.Table)
-	case r.Phase == PhaseEnforced:
+	case r.Phase == PhaseEnforced && enforced(t):
 		return nil
 	}
 	var plain []pgmap.Row
@@ -89,13 +91,15 @@ func enforceTable(ctx context.Context, db *pgxpool.Pool, t *pgmap.Table) (Enforc
 			return err
 		case r == nil || r.Phase == PhaseUndoing:
 			return fmt.Errorf("table %q: %w", t.Map.Table, ErrPhase)
-		case r.Phase == PhaseEnforced:
-			done.Already = true
-			return nil
 		}
 		a, err := newAlteration(ctx, tx, t, &r.Saved)
 		if err != nil {
 			return err
+		}
+		now := func(f pgmap.Field) string { return a.root().columns[f.Name].typ }
+		if r.Phase == PhaseEnforced && !slices.ContainsFunc(t.Fields, func(f pgmap.Field) bool { return now(f) != sealedText && now(f) != sealedBytes }) {
+			done.Already = true
+			return nil
 		}
 		if err := a.enforce(ctx, tx); err != nil {
 			return err
@@ -110,6 +114,18 @@ func enforceTable(ctx context.Context, db *pgxpool.Pool, t *pgmap.Table) (Enforc
 		return nil
 	})
 	return done, err
+}
+
+// enforced tells whether the columns of t are of the domains. Those of a table that was
+// enforced may not be any more: a migration gave them a type, or the table came back from
+// an older dump by itself.
+func enforced(t *pgmap.Table) bool {
+	for _, f := range t.Fields {
+		if f.Type != sealedText && f.Type != sealedBytes {
+			return false
+		}
+	}
+	return true
 }
 
 // enforce puts the columns into the domains, and sees that this rewrote the rows: a column

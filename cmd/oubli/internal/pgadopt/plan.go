@@ -178,6 +178,9 @@ func (p *planner) recordFindings(s *subject) {
 			s.add(Blocks, "", "", "was adopted under the name "+name+", which is part of what its values are bound to", "call it so in the map")
 		}
 	}
+	if s.phase == PhaseEnforced && !enforced(s.Table) {
+		s.add(Changes, "", "", "was enforced, and somebody has given its columns other types since: they take plaintext", "oubli adopt run, and: oubli adopt enforce")
+	}
 	if s.phase == PhaseUndoing {
 		s.add(Blocks, "", "", "is being undone", "finish that with: oubli adopt undo")
 	}

@@ -107,7 +107,7 @@ func Run(ctx context.Context, c Config) (RunReport, error) {
 	}
 	for _, t := range c.Tables {
 		r := records[t.Map.Table]
-		if r.Phase == PhaseEnforced {
+		if r.Phase == PhaseEnforced && enforced(t) {
 			report.Tables = append(report.Tables, TableRun{Table: t.Map.Table, Phase: r.Phase})
 			continue
 		}
