@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -21,13 +22,14 @@ func (a *app) adoptCommand() *cobra.Command {
 		Long: `Seals the personal columns of existing tables, as the data map names them, while the
 application works, and keeps them sealed afterwards. In this order:
 
-  oubli adopt plan --write-map   proposes a data map; correct it by hand
-  oubli adopt plan               says what would change and what is in the way
-  oubli adopt run --only-widen   makes the columns wide enough
-    then let the application read and write through codecs, its columns declared Adopting
-  oubli adopt run                seals what is there
-  oubli adopt verify             every value opens for its person
-  oubli adopt enforce            from now on the columns take nothing else
+  oubli adopt plan --write-map oubli.yaml   proposes a data map; correct it by hand
+  oubli adopt plan                          says what would change and what is in the way
+  oubli adopt run --only-widen              makes the columns wide enough
+    then let the application read and write through codecs, its columns declared Adopting;
+    if oubli adopt verify calls what it wrote NOT AUTHENTIC, map and structs differ
+  oubli adopt run                           seals what is there
+  oubli adopt verify                        every value opens for its person
+  oubli adopt enforce                       from now on the columns take nothing else
 
 oubli adopt undo leads back from anywhere.`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -63,7 +65,11 @@ what they hold, for a person to correct. Nothing that was sampled is written dow
 			if file != "" {
 				return a.writeMap(c.Context(), file)
 			}
-			return a.withTables(c.Context(), func(t *tables) error { return a.adoptPlan(c.Context(), t, asJSON) })
+			err := a.withTables(c.Context(), func(t *tables) error { return a.adoptPlan(c.Context(), t, asJSON) })
+			if errors.Is(err, fs.ErrNotExist) {
+				err = withHint(err, "oubli adopt plan --write-map %s proposes one", a.mapFile)
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
@@ -122,6 +128,7 @@ func (a *app) adoptRunCommand() *cobra.Command {
 type changes, as a date does, is rewritten under it. Then seals the plaintext in small
 batches, while the application works. It may be stopped and killed: the same command goes on
 where it was. Rows that change meanwhile are read again. Ends when no plaintext is found.
+Sealing is an UPDATE of each row: triggers on it fire.
 
 Whatever reads the tables must know envelopes before the first value is sealed: run it with
 --only-widen first, and then bring out an application that reads and writes through codecs
@@ -191,7 +198,8 @@ func (a *app) adoptVerifyCommand() *cobra.Command {
 		Use:   "verify",
 		Short: "Every value of every mapped column opens for its person",
 		Long: `Reads all rows of the tables of the data map, and changes nothing. Counts what stands in
-each column; exits 1 if there is plaintext, or a value that does not open for its person.`,
+each column; exits 1 if there is plaintext, or a value that does not open for its person.
+Plaintext after a run was written since, by a program without a codec.`,
 		Args: between(0, 0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.verifyTables(c.Context(), asJSON)
@@ -233,7 +241,8 @@ func (a *app) adoptEnforceCommand() *cobra.Command {
 		Short: "From now on the columns take only envelopes, blanks and NULL",
 		Long: `Gives the personal columns a domain that refuses plaintext, whoever writes it. Each table
 is rewritten under a lock that keeps everybody out meanwhile, so that no dead row keeps
-plaintext; the database's own statistics are made anew. Verifies first, as "oubli adopt verify" does, and refuses what that finds.
+plaintext; the database's own statistics are made anew. Verifies first, as "oubli adopt
+verify" does, and refuses what that finds.
 
 Then names what still holds it: backups and WAL from before, and what is outside this
 database. What is done is not done again: the same command goes on after a failure.`,
@@ -262,7 +271,7 @@ func (a *app) adoptEnforce(ctx context.Context, t *tables, asJSON bool) error {
 		return err
 	})
 	if err != nil {
-		return withHint(err, "nothing was changed; oubli adopt verify shows what stands where")
+		return withHint(err, "nothing was changed; oubli adopt run seals plaintext, oubli adopt verify names what is wrong")
 	}
 	end := a.wait("rewriting")
 	report, err := pgadopt.Enforce(ctx, t.db, t.list, pgadopt.EnforceOptions{})
@@ -299,10 +308,12 @@ func (a *app) adoptUndoCommand() *cobra.Command {
 		Short: "Back to plaintext, and to the types and constraints of before",
 		Long: `Opens what is sealed and puts plaintext in its place, from wherever the adoption stands;
 then gives the columns their types, defaults, constraints, indexes and views back. What was
-erased stays so: its replacement, or NULL. It may be stopped and killed, like run.
+erased stays so: what the data map leaves, or NULL. It may be stopped and killed, like run.
 
-Programs that go on writing envelopes keep it from ending: bring out an application without
-codecs first, or stop it. Before anything is changed it looks for what cannot be put back.`,
+Before anything is changed it looks for what cannot be put back; a replacement that does not
+fit can be changed in the data map. An application whose columns are declared Adopting goes
+on meanwhile; stop it at the end, and bring out one without codecs: what a codec writes after
+that is an envelope still.`,
 		Args: between(0, 0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx := forPurpose(c.Context(), purpose)

@@ -33,7 +33,8 @@ about them. Is it the right keystore? A keystore that is away ends the command; 
 ever blanked because of that. Rows done by then were done rightly: run it again.
 
 Plaintext of people who are erased, as it comes back from a backup of before the adoption,
-is counted, and blanked with --plaintext.`,
+is counted, and blanked with --plaintext. The columns must take blanks for that: after a
+backup of before, "oubli adopt run --only-widen" comes first.`,
 		Args: between(0, 0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.reconcile(c.Context(), &o) },
 	}

@@ -235,7 +235,7 @@ func TestAPlanIsWrittenForPeople(t *testing.T) {
   born    date                   text, rewriting the table
   photo   bytea                  stays bytea
 
-  An envelope of n bytes has 51 + 4n/3 characters of text, or n + 33 bytes of bytea; a column that
+  A value of n bytes becomes 51 + 4n/3 characters of text, or n + 33 bytes of bytea; a column that
   had a limit has none until undo.
   widening rewrites the table under an exclusive lock, about 12 s; run about 2 min; enforce rewrites
   the table under an exclusive lock, about 2 h

@@ -91,7 +91,7 @@ func (o *planWriter) table(t TablePlan) {
 	}
 	columns.Flush()
 	fmt.Fprintln(o.w)
-	o.text("  ", "An envelope of n bytes has 51 + 4n/3 characters of text, or n + 33 bytes of bytea; a column that had a limit has none until undo.")
+	o.text("  ", "A value of n bytes becomes 51 + 4n/3 characters of text, or n + 33 bytes of bytea; a column that had a limit has none until undo.")
 	if times := t.Seconds.text(); times != "" {
 		o.text("  ", times)
 	}
