@@ -29,6 +29,7 @@ type Table struct {
 	Rows    int64   // as the planner estimates, -1: it does not know
 
 	hidden   bool // row-level security may hide rows from this role
+	mixed    bool // UUIDs of subjects stand in it in mixed case
 	children bool // tables inherit from it, whose rows its key does not tell from its own
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,9 @@ type Tables struct {
 	pool   *pgxpool.Pool
 	tables []codecTable
 	lock   time.Duration
+
+	mu    sync.Mutex
+	mixed map[uint32]bool // tables where UUIDs stand in mixed case, by oid, as far as is known
 }
 
 var _ anonymize.Tables = (*Tables)(nil)
@@ -53,7 +57,7 @@ func NewTables(pool *pgxpool.Pool, keys *keystore.Store, tables []*Table, o *Tab
 	if err != nil {
 		return nil, err
 	}
-	ts := &Tables{pool: pool, tables: list, lock: o.LockTimeout}
+	ts := &Tables{pool: pool, tables: list, lock: o.LockTimeout, mixed: map[uint32]bool{}}
 	if ts.lock <= 0 {
 		ts.lock = 5 * time.Second
 	}
@@ -219,36 +223,76 @@ func (ts *Tables) of(ctx context.Context, s keystore.Subject) ([]codecTable, err
 		if t.Map.Kind != s.Kind() {
 			continue
 		}
-		if !textual(t.Subject.Base) {
+		var err error
+		if textual(t.Subject.Base) {
+			t.Table, err = ts.spelled(ctx, t.Table, s)
+		} else {
 			var null bool
-			err := ts.pool.QueryRow(ctx, "SELECT "+fromText("$1", t.Subject)+" IS NULL", s.ID()).Scan(&null)
+			err = ts.pool.QueryRow(ctx, "SELECT "+fromText("$1", t.Subject)+" IS NULL", s.ID()).Scan(&null)
 			err = Fail("look for rows of "+t.Quoted, err)
 			if e := (*Error)(nil); errors.As(err, &e) && strings.HasPrefix(e.Code(), "22") {
 				continue
 			}
-			if err != nil {
-				return nil, err
-			}
+		}
+		if err != nil {
+			return nil, err
 		}
 		list = append(list, t)
 	}
 	return list, nil
 }
 
+// spelled is a table that finds s, whose rows may spell a UUID in a way of their own. It
+// looks once whether any of the table's do, for then no index helps.
+func (ts *Tables) spelled(ctx context.Context, t *Table, s keystore.Subject) (*Table, error) {
+	if !isUUID(s) {
+		return t, nil
+	}
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	mixed, known := ts.mixed[t.OID]
+	if !known {
+		id := t.idText()
+		err := ts.pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+t.Quoted+" AS t WHERE pg_catalog.octet_length("+id+") OPERATOR(pg_catalog.=) 36 AND "+
+			id+" OPERATOR(pg_catalog.<>) pg_catalog.lower("+id+") AND "+id+" OPERATOR(pg_catalog.<>) pg_catalog.upper("+id+"))").Scan(&mixed)
+		if err != nil {
+			return nil, Fail("look for rows of "+t.Quoted, err)
+		}
+		ts.mixed[t.OID] = mixed
+	}
+	found := *t
+	found.mixed = mixed
+	return &found, nil
+}
+
+// idText is SQL for the text of the subject's id, byte by byte.
+func (t *Table) idText() string {
+	return "(t." + t.Subject.Quoted + `::pg_catalog.text COLLATE pg_catalog."C")`
+}
+
+// isUUID tells whether a subject's id is one, which names the same in upper case.
+func isUUID(s keystore.Subject) bool {
+	upper, err := keystore.NewSubject(s.Kind(), strings.ToUpper(s.ID()))
+	return err == nil && upper == s && len(s.ID()) == len("00000000-0000-0000-0000-000000000000")
+}
+
 // ofSubject is the condition of the rows of a subject. Equal is not enough: to a type
 // 1.0 may be 1, to a collation A may be a, but not to a codec. Of UUIDs in texts both usual
-// spellings are found.
+// spellings are found, and all others where they occur.
 func (t *Table) ofSubject(s keystore.Subject) (where string, args []any) {
 	column := "t." + t.Subject.Quoted
-	if textual(t.Subject.Base) {
-		spellings := []string{s.ID()}
-		if upper := strings.ToUpper(s.ID()); len(upper) == len("00000000-0000-0000-0000-000000000000") && strings.Count(upper, "-") == 4 {
-			spellings = append(spellings, upper)
-		}
-		where = column + " = ANY ($1::pg_catalog.text[])" // finds the index
-		return where + " AND " + column + "::pg_catalog.text COLLATE pg_catalog.\"C\" = ANY ($1::pg_catalog.text[])", []any{spellings}
+	if !textual(t.Subject.Base) {
+		return column + " = " + fromText("$1", t.Subject) + " AND " + column + "::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text", []any{s.ID()}
 	}
-	return column + " = " + fromText("$1", t.Subject) + " AND " + column + "::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text", []any{s.ID()}
+	spellings := []string{s.ID()}
+	if isUUID(s) {
+		if t.mixed {
+			return "pg_catalog.lower(" + t.idText() + ") OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])", []any{spellings}
+		}
+		spellings = append(spellings, strings.ToUpper(s.ID()))
+	}
+	where = column + " = ANY ($1::pg_catalog.text[])" // finds the index
+	return where + " AND " + t.idText() + " OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])", []any{spellings}
 }
 
 // eachPage calls f with the rows of a subject, a page at a time in the order of their

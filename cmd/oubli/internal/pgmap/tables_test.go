@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -270,21 +271,48 @@ func TestSubjectsThatAreNotThere(t *testing.T) {
 	require.Zero(t, s.blanks(1))
 }
 
+// A UUID names the same person however a text spells it.
 func TestUUIDsInTexts(t *testing.T) {
 	ctx := within(t)
 	keys := keystoretest.New(t)
 	db, tables := world(t, `create table people (id text primary key, name text);
 		insert into people values ('6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'x'), ('6BA7B811-9DAD-11D1-80B4-00C04FD430C8', 'y')`,
 		`{tables: {people: {subject: person=id, personal: [name]}}}`)
-	ts, err := NewTables(db, keys, tables, nil)
-	require.NoError(t, err)
-	for _, id := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7b811-9dad-11d1-80b4-00c04fd430c8"} {
-		s, err := keystore.NewSubject("person", id)
+	for _, more := range []string{"", "6bA7B812-9Dad-11D1-80b4-00c04fd430c8"} {
+		_, err := db.Exec(ctx, `insert into people select $1, 'z' where $1 <> ''`, more)
 		require.NoError(t, err)
-		counts, err := ts.Count(ctx, s)
+		ts, err := NewTables(db, keys, tables, nil)
 		require.NoError(t, err)
-		require.Equal(t, map[string]int{"people": 1}, counts, id)
+		for _, id := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7b811-9dad-11d1-80b4-00c04fd430c8", more} {
+			if id == "" {
+				continue
+			}
+			counts, err := ts.Count(ctx, subject(t, "person", id))
+			require.NoError(t, err)
+			require.Equal(t, map[string]int{"people": 1}, counts, id)
+		}
 	}
+	state, err := eraseIn(t, db, tables, "6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+	require.NoError(t, err)
+	require.Equal(t, keystore.StateErased, state)
+	var left int
+	require.NoError(t, db.QueryRow(ctx, `select count(name) from people`).Scan(&left))
+	require.Equal(t, 2, left)
+}
+
+// What only looks like a UUID names somebody else in upper case.
+func TestIDsThatAreAlmostUUIDs(t *testing.T) {
+	id := "client-a-north-b-0000000000000000007"
+	upper := strings.ToUpper(id)
+	db, tables := world(t, `create table people (id text primary key, name text);
+		insert into people values ('`+id+`', 'x'), ('`+upper+`', 'y'), ('6bA7B812-9Dad-11D1-80b4-00c04fd430c8', 'z')`,
+		`{tables: {people: {subject: person=id, personal: [name]}}}`)
+	state, err := eraseIn(t, db, tables, id)
+	require.NoError(t, err)
+	require.Equal(t, keystore.StateErased, state)
+	var left string
+	require.NoError(t, db.QueryRow(t.Context(), `select string_agg(name, ' ' order by name) from people`).Scan(&left))
+	require.Equal(t, "y z", left)
 }
 
 func TestTablesWithoutAKeyAreRefused(t *testing.T) {
