@@ -111,6 +111,9 @@ func Run(ctx context.Context, c Config) (RunReport, error) {
 			report.Tables = append(report.Tables, TableRun{Table: t.Map.Table, Phase: r.Phase})
 			continue
 		}
+		if err := bind(ctx, c, t); err != nil {
+			return report, err
+		}
 		b, err := newBackfill(c, t, r)
 		if err != nil {
 			return report, err

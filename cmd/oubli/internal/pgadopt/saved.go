@@ -9,7 +9,8 @@ type Saved struct {
 	// Objects that stay away until the adoption is undone, in the order in which they are
 	// made again: checks, indexes and unique constraints, statistics.
 	Objects []SavedObject `json:"objects,omitempty"`
-	Views   []SavedView   `json:"views,omitempty"` // in the order in which they are made
+	Views   []SavedView   `json:"views,omitempty"`   // in the order in which they are made
+	Binding *Binding      `json:"binding,omitempty"` // nil: no run has begun
 }
 
 // SavedColumn is a personal column.

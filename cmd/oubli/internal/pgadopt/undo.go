@@ -74,6 +74,10 @@ func Undo(ctx context.Context, c Config) (UndoReport, error) {
 			errs = append(errs, fmt.Errorf("%w: table %q was adopted as %s, and the data map means %s", keystore.ErrState, t.Map.Table, r.Relation, t.Quoted))
 			continue
 		}
+		if err := r.bound(ctx, c, t); err != nil {
+			errs = append(errs, err)
+			continue
+		}
 		o, err := newOpener(c, t, r)
 		if err != nil {
 			return report, err
