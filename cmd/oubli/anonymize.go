@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -76,15 +77,15 @@ func (a *app) anonymize(ctx context.Context, args []string, o *anonymizeOptions)
 		return fmt.Errorf("%s names nobody", o.file)
 	}
 	if o.dryRun {
-		return a.withEraser(ctx, reading, subjects, o.actor, func(_ *keystore.Store, eraser *anonymize.Eraser) error {
+		return a.withEraser(ctx, reading, subjects, o.actor, func(_ *keystore.Store, eraser *anonymize.Eraser, _ *pgmap.Tables) error {
 			return a.preview(ctx, eraser, subjects, o)
 		})
 	}
 	if err := a.confirm(ctx, subjects, o); err != nil {
 		return err
 	}
-	return a.withEraser(ctx, writing, subjects, o.actor, func(keys *keystore.Store, eraser *anonymize.Eraser) error {
-		return a.erase(ctx, keys, eraser, subjects, o)
+	return a.withEraser(ctx, writing, subjects, o.actor, func(keys *keystore.Store, eraser *anonymize.Eraser, mapped *pgmap.Tables) error {
+		return a.erase(ctx, keys, eraser, mapped, subjects, o)
 	})
 }
 
@@ -107,9 +108,9 @@ func (a *app) confirm(ctx context.Context, subjects []keystore.Subject, o *anony
 	return err
 }
 
-func (a *app) erase(ctx context.Context, keys *keystore.Store, eraser *anonymize.Eraser, subjects []keystore.Subject, o *anonymizeOptions) error {
+func (a *app) erase(ctx context.Context, keys *keystore.Store, eraser *anonymize.Eraser, mapped *pgmap.Tables, subjects []keystore.Subject, o *anonymizeOptions) error {
 	out := json.NewEncoder(a.out)
-	failed, unknown := 0, false
+	failed, left, unknown := 0, 0, false
 	for of := range chunks(subjects, anonymizeBatch) {
 		var results []anonymize.Result
 		err := a.outwaiting(ctx, keys, fmt.Sprintf("erasing %d of %d", len(of), len(subjects)), of, func() (err error) {
@@ -128,14 +129,28 @@ func (a *app) erase(ctx context.Context, keys *keystore.Store, eraser *anonymize
 			if err := out.Encode(r); err != nil {
 				return err
 			}
+			if r.Err != nil {
+				continue
+			}
+			found, err := a.sayLeft(ctx, mapped, r)
+			if err != nil {
+				return err
+			}
+			if found {
+				left++
+			}
 		}
 		var some *anonymize.BatchError
 		if err != nil && !errors.As(err, &some) {
 			return err
 		}
 	}
-	if failed == 0 {
+	switch {
+	case failed == 0 && left == 0:
 		return nil
+	case failed == 0:
+		return withHint(fmt.Errorf("plaintext of %d of %d subjects is left", left, len(subjects)),
+			"end what writes it; then oubli reconcile --plaintext blanks it, if it is not of somebody new who has the id")
 	}
 	err := fmt.Errorf("%d of %d subjects are not erased as asked", failed, len(subjects))
 	if unknown {

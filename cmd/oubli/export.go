@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -51,7 +52,7 @@ func (a *app) export(ctx context.Context, s keystore.Subject, o *exportOptions) 
 	case len(o.from) == 0 && a.db == "":
 		return usagef("--from TABLE=FILE says where to look, or --db a database")
 	case len(o.from) == 0:
-		return a.withEraser(ctx, reading, nil, "", func(_ *keystore.Store, eraser *anonymize.Eraser) error {
+		return a.withEraser(ctx, reading, nil, "", func(_ *keystore.Store, eraser *anonymize.Eraser, _ *pgmap.Tables) error {
 			doc, err := eraser.Export(ctx, s)
 			if err != nil {
 				return err
