@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,12 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 			return usagef("a command is needed")
 		},
 	}
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if a.given("db") != "" && !worksOnTables(c) {
+			return withHint(usagef("%s does not work on the tables of a database: --db says nothing to it", c.CommandPath()), "leave --db out")
+		}
+		return nil
+	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return withHint(usageError{err}, "%s --help", c.CommandPath())
@@ -75,6 +82,14 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	root.SetErr(a.err)
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
+}
+
+// worksOnTables tells whether a command knows --db.
+func worksOnTables(c *cobra.Command) bool {
+	for c.HasParent() && c.Parent().HasParent() {
+		c = c.Parent()
+	}
+	return slices.Contains([]string{"adopt", "anonymize", "export", "open", "reconcile", "status", "verify"}, c.Name())
 }
 
 // setting is a flag that the environment can set as well. The help names the standard,

@@ -81,6 +81,9 @@ Without FILE it opens the table in the database that --db names, in the order of
 			if len(args) == 1 {
 				return x.openTable(c.Context())
 			}
+			if x.given("db") != "" {
+				return usagef("FILE and --db are two places: open them one after the other")
+			}
 			x.file = args[1]
 			return x.run(c.Context())
 		},

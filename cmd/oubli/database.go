@@ -18,13 +18,20 @@ type database struct {
 }
 
 func newDatabase(dsn, schema string, standbys []string) (location, error) {
-	// What follows the host is printed: it must not be the rest of a password that was
-	// not percent-encoded.
-	_, rest, _ := strings.Cut(dsn, "://")
-	if at := strings.IndexAny(rest, "/?#"); at >= 0 && strings.Contains(rest[at:], "@") {
-		return nil, usagef("keystore: the URL has an @ behind the host; percent-encode special characters of the password: %%2F for /, %%3F for ?, %%23 for #, %%40 for @")
+	if err := checkURL("keystore", dsn); err != nil {
+		return nil, err
 	}
 	return database{dsn, pgstore.Options{Schema: schema, Standbys: standbys}}, nil
+}
+
+// checkURL refuses the URL of a database that may have a part of a password behind its host,
+// where it would be printed: one that was not percent-encoded.
+func checkURL(what, dsn string) error {
+	_, rest, _ := strings.Cut(dsn, "://")
+	if at := strings.IndexAny(rest, "/?#"); at >= 0 && strings.Contains(rest[at:], "@") {
+		return usagef("%s: the URL has an @ behind the host; percent-encode special characters of the password: %%2F for /, %%3F for ?, %%23 for #, %%40 for @", what)
+	}
+	return nil
 }
 
 func (d database) open(ctx context.Context, how access) (keystore.Backend, error) {

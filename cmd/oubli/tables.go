@@ -44,6 +44,9 @@ func (a *app) withDB(ctx context.Context, f func(*pgmap.Pool) error) error {
 	if a.db == "" {
 		return withHint(usagef("which database? write --db postgres://USER@HOST/DATABASE, or OUBLI_DB"), "the password stands in PGPASSWORD or ~/.pgpass")
 	}
+	if err := checkURL("database", a.db); err != nil {
+		return err
+	}
 	db, err := pgmap.Connect(ctx, a.db)
 	if err != nil {
 		return asUsage(err)

@@ -83,7 +83,7 @@ func masked(text string) string {
 
 var (
 	urlPassword = regexp.MustCompile(`://[^\s@/]*:[^\s]*@`)
-	dsnPassword = regexp.MustCompile(`\b((?:ssl)?password=)[^\s&"]+`)
+	dsnPassword = regexp.MustCompile(`\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&"]+)`)
 )
 
 // linesOf splits a message into lines, as joined errors have them. An indented line goes
