@@ -198,3 +198,21 @@ func TestUndoGivesBackTables(t *testing.T) {
 		require.Equal(t, definitions, w.definitions())
 	})
 }
+
+// Rows of nobody, as the orders of guests, have nothing to open, and are in nobody's way.
+func TestUndoWithRowsOfNobody(t *testing.T) {
+	w := newDDLWorld(t, pgtest.Shared(t), `CREATE TABLE t (id bigint PRIMARY KEY, person bigint, name varchar(20));
+INSERT INTO t SELECT i, i, 'Name ' || i FROM generate_series(1, 5) i; INSERT INTO t VALUES (6), (7)`, `{tables: {t: {subject: person=person, personal: [name]}}}`)
+	keys := keystoretest.New(t)
+	w.widen()
+	w.seal(keys)
+	w.exec(`UPDATE t SET name = 'Guest' WHERE id = 6; UPDATE t SET person = NULL WHERE id = 1`)
+	report, err := pgadopt.Undo(t.Context(), w.config(keys))
+	require.ErrorIs(t, err, keystore.ErrTampered) // nobody can tell whose it is
+	require.EqualValues(t, 1, report.Tables[0].Bad)
+	require.Contains(t, report.Tables[0].Named[0].String(), "row 1")
+	w.exec(`UPDATE t SET person = 1 WHERE id = 1`)
+	_, err = pgadopt.Undo(t.Context(), w.config(keys))
+	require.NoError(t, err)
+	require.Equal(t, `(1,1,"Name 1") (2,2,"Name 2") (3,3,"Name 3") (4,4,"Name 4") (5,5,"Name 5") (6,,Guest) (7,,)`, w.read())
+}
