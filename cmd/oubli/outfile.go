@@ -67,6 +67,18 @@ func (o *outFile) finish() error {
 	return errors.Join(temp.Close(), syncDir(filepath.Dir(o.path)))
 }
 
+// finishNew is finish for a file that replaces nothing, also not what came since createOut.
+func (o *outFile) finishNew() error {
+	if o.temp != nil {
+		reserved, err := os.OpenFile(o.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		reserved.Close()
+	}
+	return o.finish()
+}
+
 // beingWritten stands in the name of an output that is not finished.
 const beingWritten = ".oubli-"
 

@@ -14,10 +14,13 @@ import (
 
 // writeMap proposes a data map. It never replaces one, which somebody may have corrected.
 func (a *app) writeMap(ctx context.Context, file string) error {
+	there := func() error {
+		return withHint(fmt.Errorf("%s is there already", file), "write the proposal to another file, and compare")
+	}
 	if file != "-" {
 		switch _, err := os.Lstat(file); {
 		case err == nil:
-			return withHint(fmt.Errorf("%s is there already", file), "write the proposal to another file, and compare")
+			return there()
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
@@ -41,7 +44,10 @@ func (a *app) writeMap(ctx context.Context, file string) error {
 		if err := datamap.Write(out, proposals); err != nil {
 			return err
 		}
-		if err := out.finish(); err != nil {
+		switch err := out.finishNew(); {
+		case errors.Is(err, fs.ErrExist): // since we looked: sampling takes its time
+			return there()
+		case err != nil:
 			return err
 		}
 		a.say("%s proposes %s: correct it, it was guessed; then oubli adopt plan", file, count(len(proposals), "table", "tables"))
