@@ -27,20 +27,21 @@ func (ts *Tables) All(ctx context.Context, table string, each func([]fieldcrypt.
 			return Fail("look at "+t.Quoted, err)
 		}
 		var after []string
-		size := pageSize{rows: perPage}
+		size := firstPage()
 		for {
 			tail, args := t.pageFrom(PageOptions{After: after, Limit: size.rows})
 			rows, err := t.read(ctx, tx, t.selects()+tail, args...)
 			if err != nil || len(rows) == 0 {
 				return err
 			}
-			others, err := t.others(ctx, tx, tail, args, columns)
+			others, more, err := t.others(ctx, tx, tail, args, columns)
 			if err != nil {
 				return err
 			}
 			if len(others) != len(rows) { // cannot be: it is one snapshot, read by a unique key
 				return fmt.Errorf("%w: %s has rows that share their key", keystore.ErrTampered, t.Quoted)
 			}
+			read := bytesOf(rows)
 			n, err := t.codec.Open(ctx, cellsOf(rows))
 			var failed *fieldcrypt.BatchError
 			if err != nil && !errors.As(err, &failed) {
@@ -63,7 +64,7 @@ func (ts *Tables) All(ctx context.Context, table string, each func([]fieldcrypt.
 				}
 			}
 			after = rows[len(rows)-1].Key
-			size.next(rows)
+			size.next(len(rows), read+more)
 		}
 	})
 	return counts, err

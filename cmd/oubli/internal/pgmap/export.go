@@ -44,9 +44,8 @@ func (t codecTable) export(ctx context.Context, tx pgx.Tx, s keystore.Subject) (
 	if err != nil {
 		return data, Fail("look at "+t.Quoted, err)
 	}
-	err = t.eachPage(ctx, tx, s, false, func(rows []Row, after []string) error {
-		tail, args := t.pageOf(s, after)
-		others, err := t.others(ctx, tx, tail, args, columns)
+	err = t.eachPage(ctx, tx, s, false, func(rows []Row, tail string, args []any) error {
+		others, _, err := t.others(ctx, tx, tail, args, columns)
 		if err != nil {
 			return err
 		}
@@ -101,8 +100,8 @@ func (t *Table) field(c Column) int {
 }
 
 // others reads the rows of a query that ends so: what is not personal in them, each value
-// where its column stands in columns.
-func (t *Table) others(ctx context.Context, tx pgx.Tx, tail string, args []any, columns []Column) ([][]any, error) {
+// where its column stands in columns, and how many bytes that is.
+func (t *Table) others(ctx context.Context, tx pgx.Tx, tail string, args []any, columns []Column) (list [][]any, bytes int, err error) {
 	exprs := make([]string, len(columns))
 	for i, c := range columns {
 		switch {
@@ -116,9 +115,9 @@ func (t *Table) others(ctx context.Context, tx pgx.Tx, tail string, args []any, 
 	}
 	found, err := tx.Query(ctx, "SELECT "+strings.Join(exprs, ", ")+" FROM "+t.Quoted+" AS t"+tail, args...)
 	if err != nil {
-		return nil, Fail("read "+t.Quoted, err)
+		return nil, 0, Fail("read "+t.Quoted, err)
 	}
-	rows, err := pgx.CollectRows(found, func(row pgx.CollectableRow) ([]any, error) {
+	list, err = pgx.CollectRows(found, func(row pgx.CollectableRow) ([]any, error) {
 		texts, data, into := make([]*string, len(columns)), make([][]byte, len(columns)), make([]any, len(columns))
 		for i, c := range columns {
 			if into[i] = &texts[i]; c.Base == "bytea" && t.field(c) < 0 {
@@ -132,8 +131,10 @@ func (t *Table) others(ctx context.Context, tx pgx.Tx, tail string, args []any, 
 		for i, text := range texts {
 			switch {
 			case data[i] != nil:
+				bytes += len(data[i])
 				values[i] = data[i]
 			case text != nil:
+				bytes += len(*text)
 				d := json.NewDecoder(strings.NewReader(*text))
 				d.UseNumber() // exact, however many digits
 				if err := d.Decode(&values[i]); err != nil {
@@ -143,5 +144,5 @@ func (t *Table) others(ctx context.Context, tx pgx.Tx, tail string, args []any, 
 		}
 		return values, nil
 	})
-	return rows, Fail("read "+t.Quoted, err)
+	return list, bytes, Fail("read "+t.Quoted, err)
 }

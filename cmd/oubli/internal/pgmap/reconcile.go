@@ -147,7 +147,7 @@ type reconciler struct {
 // plaintext of erased people, and counts nothing else.
 func (r *reconciler) walk(ctx context.Context, t codecTable, at int, plaintext bool) error {
 	sum := &r.report.Tables[at]
-	size := pageSize{rows: 100}
+	size := firstPage()
 	o := PageOptions{}
 	for {
 		o.Limit = size.rows
@@ -156,7 +156,7 @@ func (r *reconciler) walk(ctx context.Context, t codecTable, at int, plaintext b
 			return err
 		}
 		o.After = rows[len(rows)-1].Key
-		size.next(rows)
+		size.next(len(rows), bytesOf(rows))
 		err = r.page(ctx, t, rows, plaintext, func(row Row, before []fieldcrypt.Found, changed []bool) {
 			if plaintext {
 				sum.addPlaintext(before, changed)
@@ -319,14 +319,20 @@ func (r *reconciler) alarms(t codecTable, row Row, before []fieldcrypt.Found) {
 // pageSize keeps pages to some megabytes, however long the values are.
 type pageSize struct{ rows int }
 
-// next learns from a page how many rows the following should have.
-func (p *pageSize) next(rows []Row) {
-	const bytes, most = 4 << 20, 1000
-	size := 1
+func firstPage() pageSize { return pageSize{20} }
+
+// next learns from a page of some rows and bytes how many rows the following should have.
+func (p *pageSize) next(rows, bytes int) {
+	const aim, most = 4 << 20, 1000
+	p.rows = max(1, min(2*p.rows, most, rows*aim/(bytes+1)+1))
+}
+
+// bytesOf is how long the values of rows are.
+func bytesOf(rows []Row) (n int) {
 	for _, r := range rows {
 		for _, c := range r.Cells {
-			size += len(c.Text)
+			n += len(c.Text)
 		}
 	}
-	p.rows = max(1, min(2*p.rows, most, len(rows)*bytes/size+1))
+	return n
 }

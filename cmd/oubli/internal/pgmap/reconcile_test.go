@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/fieldcrypt"
 	"github.com/oubli/oubli/internal/fault"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/keystoretest"
@@ -163,7 +164,7 @@ func TestReconcileInAnOutage(t *testing.T) {
 	cfg := s.config()
 	pages := 0
 	cfg.Progress = func(ReconcileProgress) {
-		if pages++; pages == 2 {
+		if pages++; pages == 4 { // 300 rows
 			s.backend.FailAt(1, fault.Lost)
 			_, err := s.keys.Ensure(ctx, nil, []string{""}, subj(t, "customer/999"))
 			require.ErrorIs(t, err, keystore.ErrUnavailable)
@@ -366,12 +367,6 @@ func TestReconcileInFlatMemory(t *testing.T) {
 	s.exec(`insert into "Invoices" select i, n, repeat(md5(i::text), 16), 'note', n from generate_series(1, $1::int) i, generate_series(1, $2::int) n`, people, each)
 	s.seal(1)
 	s.destroy(1, 2, 3)
-	heap := func() uint64 {
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	base, most, pages := heap(), uint64(0), 0
 	cfg := s.config()
 	cfg.Tables = s.tables[1:2]
@@ -382,4 +377,35 @@ func TestReconcileInFlatMemory(t *testing.T) {
 	require.Equal(t, ReconcileTable{Table: "invoices", Rows: people * each, Open: 2 * (people - 3) * each, Blanked: 2 * 3 * each}, report.Tables[0])
 	require.Greater(t, pages, 10)
 	require.Less(t, int64(most)-int64(base), int64(8<<20), "the rows have some 24 MB")
+}
+
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// Long values are few at a time, whichever columns they are in.
+func TestLongValuesInFlatMemory(t *testing.T) {
+	const many = 1000
+	ctx := within(t)
+	s := newShop(t, 1)
+	s.exec(`insert into customers (id, "First Name", photo, settings) select n, 'x', convert_to(repeat('x', 1 << 15), 'UTF8'), to_jsonb(repeat('x', 1 << 15)) from generate_series(2, $1::int) n`, many)
+	s.exec(`insert into "Invoices" select 1, n, repeat('x', 1 << 16), null, n from generate_series(3, $1::int) n`, many)
+	s.seal(0)
+	s.seal(1)
+	tables, err := NewTables(s.db, s.keys, s.tables, nil)
+	require.NoError(t, err)
+	base, most, rows := heap(), uint64(0), 0
+	look := func() {
+		if rows++; rows%50 == 0 {
+			most = max(most, heap())
+		}
+	}
+	_, err = tables.All(ctx, "customers", func([]fieldcrypt.NamedValue) error { look(); return nil }, func(err error) { t.Error(err) })
+	require.NoError(t, err)
+	require.NoError(t, s.all[1].eachPage(ctx, s.db, s.subjects(1)[0], false, func([]Row, string, []any) error { rows = 49; look(); return nil }))
+	t.Logf("at most %d kB more than before", int64(most-base)>>10)
+	require.Less(t, int64(most)-int64(base), int64(16<<20), "there are 64 MB in each table")
 }

@@ -138,7 +138,7 @@ func (s *shop) subjects(customers ...int) (list []keystore.Subject) {
 // rows are a customer's rows in a table, as they are stored.
 func (s *shop) rows(t codecTable, customer int) (list []Row) {
 	s.t.Helper()
-	require.NoError(s.t, t.eachPage(context.Background(), s.db, s.subjects(customer)[0], false, func(rows []Row, _ []string) error {
+	require.NoError(s.t, t.eachPage(context.Background(), s.db, s.subjects(customer)[0], false, func(rows []Row, _ string, _ []any) error {
 		list = append(list, rows...)
 		return nil
 	}))

@@ -91,9 +91,6 @@ func (ts *Tables) Tables() []anonymize.TableInfo {
 	return infos
 }
 
-// perPage bounds the rows of a person that are in memory at a time.
-const perPage = 500
-
 // Blank implements anonymize.Tables. A row that the application keeps locked fails it
 // with [keystore.ErrUnavailable], and nothing is changed.
 func (ts *Tables) Blank(ctx context.Context, s keystore.Subject, keep []string) error {
@@ -157,7 +154,7 @@ func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, ke
 // blankOnce goes through the rows of s once, and tells how many it had to blank, and the
 // last of them.
 func (t codecTable) blankOnce(ctx context.Context, tx pgx.Tx, s keystore.Subject, keep []string) (n int, last Row, err error) {
-	err = t.eachPage(ctx, tx, s, true, func(rows []Row, _ []string) error {
+	err = t.eachPage(ctx, tx, s, true, func(rows []Row, _ string, _ []any) error {
 		changed, err := t.codec.Blank(ctx, cellsOf(rows), keep)
 		if err != nil {
 			return t.about(rows, err)
@@ -296,37 +293,41 @@ func (t *Table) ofSubject(s keystore.Subject) (where string, args []any) {
 }
 
 // eachPage calls f with the rows of a subject, a page at a time in the order of their
-// key, and the key of the row before, nil at first.
-func (t *Table) eachPage(ctx context.Context, db DB, s keystore.Subject, lock bool, f func(rows []Row, after []string) error) error {
+// key, and how a query of this page ends.
+func (t *Table) eachPage(ctx context.Context, db DB, s keystore.Subject, lock bool, f func(rows []Row, tail string, args []any) error) error {
 	var after []string
+	size := firstPage()
 	for {
-		sql, args := t.pageOf(s, after)
+		tail, args := t.pageOf(s, after, size.rows)
+		sql := t.selects() + tail
 		if lock {
 			sql += " FOR UPDATE OF t"
 		}
-		rows, err := t.read(ctx, db, t.selects()+sql, args...)
+		rows, err := t.read(ctx, db, sql, args...)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
-		if err := f(rows, after); err != nil {
+		n := bytesOf(rows)
+		if err := f(rows, tail, args); err != nil {
 			return err
 		}
-		if len(rows) < perPage { // also with lock: rows that are gone when their lock is had do not count for LIMIT
+		if len(rows) < size.rows { // also with lock: rows that are gone when their lock is had do not count for LIMIT
 			return nil
 		}
 		after = rows[len(rows)-1].Key
+		size.next(len(rows), n)
 	}
 }
 
 // pageOf ends a query of a page of a subject's rows.
-func (t *Table) pageOf(s keystore.Subject, after []string) (sql string, args []any) {
+func (t *Table) pageOf(s keystore.Subject, after []string, limit int) (tail string, args []any) {
 	where, args := t.ofSubject(s)
 	if after != nil {
 		var is string
 		is, args = t.beyond(after, args)
 		where += " AND " + is
 	}
-	return " WHERE " + where + t.inOrder(perPage), args
+	return " WHERE " + where + t.inOrder(limit), args
 }
 
 // inTx runs f in a transaction.
