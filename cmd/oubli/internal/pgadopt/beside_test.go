@@ -1,12 +1,14 @@
 package pgadopt_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/cmd/oubli/internal/pgadopt"
 	"github.com/oubli/oubli/internal/pgtest"
+	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/keystoretest"
 )
 
@@ -43,5 +45,40 @@ func TestRunBesideUndo(t *testing.T) {
 		require.True(t, undone)
 		require.ErrorIs(t, err, pgadopt.ErrPhase)
 		require.Equal(t, before, w.read())
+	}
+}
+
+// Who is erased while an undo has their rows open, and not yet written, stays erased.
+func TestUndoBesideErasure(t *testing.T) {
+	ctx := t.Context()
+	keys := keystoretest.New(t)
+	p := newPeople(t, pgtest.Shared(t).Database(t), keys, 800, 800, 0)
+	_, err := pgadopt.Run(ctx, p.config(keys))
+	require.NoError(t, err)
+	p.exec(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END$$`)
+	p.exec(`CREATE TRIGGER slow BEFORE UPDATE ON people FOR EACH ROW EXECUTE FUNCTION slow()`)
+	erased := map[int]bool{}
+	c := p.config(keys)
+	c.Progress = func(at pgadopt.Progress) {
+		if at.Step != "open" || len(erased) > 0 {
+			return
+		}
+		for id, h := range p.read() {
+			if strings.HasPrefix(h.Values[0], "oubli1.") && id%50 == 0 {
+				erased[id] = true
+				_, err := keys.Erase(ctx, keystore.Request{Subject: person(t, h.Person)})
+				require.NoError(t, err)
+			}
+		}
+	}
+	_, err = pgadopt.Undo(ctx, c)
+	require.NoError(t, err)
+	require.NotEmpty(t, erased)
+	for id, h := range p.read() {
+		if erased[id] {
+			require.Equal(t, "Erased", h.Values[0], "row %d", id)
+		} else {
+			require.Equal(t, "name ", h.Values[0][:5])
+		}
 	}
 }

@@ -26,6 +26,8 @@ type mover struct {
 	// or else guard, fails if the work is not to be done any more.
 	mark  func(ctx context.Context, tx pgx.Tx, last []string, rows int64) error
 	guard func(ctx context.Context, tx pgx.Tx) error
+	// still, if there is one, fails if rows may not be written any more.
+	still func(ctx context.Context, rows []pgmap.Row) error
 	// moved, if there is one, is told after each write.
 	moved func()
 
@@ -210,7 +212,10 @@ func (m *mover) try(ctx context.Context, rows []pgmap.Row, skip bool, mark func(
 		if missed, err = m.table.Save(ctx, tx, rows, pgmap.SaveOptions{SkipLocked: skip}); err != nil {
 			return err
 		}
-		return mark(ctx, tx)
+		if err := mark(ctx, tx); err != nil || m.still == nil {
+			return err
+		}
+		return m.still(ctx, rows)
 	})
 	if err != nil {
 		return nil, fail("write rows of "+m.table.Quoted, err)

@@ -3,6 +3,7 @@ package pgadopt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,12 +16,14 @@ import (
 
 	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
 	"github.com/oubli/oubli/fieldcrypt"
+	"github.com/oubli/oubli/keystore"
 )
 
 // opener turns what is sealed into what it was before the adoption.
 type opener struct {
 	db    *pgxpool.Pool
 	table *pgmap.Table
+	keys  *keystore.Store
 	codec *fieldcrypt.BoundRows
 	types []originalType // by field
 
@@ -51,7 +54,7 @@ func newOriginalType(sql string) originalType {
 
 func newOpener(c Config, t *pgmap.Table, r *Record) (*opener, error) {
 	codec, err := t.Codec(c.Keys, true)
-	o := &opener{db: c.DB, table: t, codec: codec, known: map[string]bool{}}
+	o := &opener{db: c.DB, table: t, keys: c.Keys, codec: codec, known: map[string]bool{}}
 	for _, f := range t.Fields {
 		sql := f.Type
 		for _, s := range r.Saved.Columns {
@@ -140,6 +143,41 @@ func (o *opener) open(ctx context.Context, rows []pgmap.Row) (page, error) {
 		}
 	}
 	return p, nil
+}
+
+// errOvertaken: what is being written is read again.
+var errOvertaken = fmt.Errorf("%w: somebody was erased or restricted while their rows were being opened", keystore.ErrUnavailable)
+
+// still looks, just before opened rows are committed, whether their people may still be
+// read: nobody's plaintext comes back who was erased after it was opened.
+func (o *opener) still(ctx context.Context, rows []pgmap.Row) error {
+	at := o.table.FieldAt()
+	var people []keystore.Subject
+	for i := range rows {
+		for _, c := range rows[i].Cells[at:] {
+			if c.Status == fieldcrypt.StatusOpen {
+				s, err := keystore.NewSubject(o.table.Map.Kind, rows[i].Cells[0].Text, keystore.AllowAt())
+				if err != nil {
+					return err
+				}
+				people = append(people, s)
+				break
+			}
+		}
+	}
+	found, err := o.keys.Lookup(ctx, nil, people...)
+	if err != nil {
+		return keysAway{err}
+	}
+	for _, k := range found {
+		if err := k.Err(); err != nil && !errors.Is(err, keystore.ErrUnknownSubject) {
+			return errOvertaken
+		}
+	}
+	if !keystore.Fresh(found...) {
+		return errOvertaken
+	}
+	return nil
 }
 
 // holdsSealed tells whether a row has anything to open.

@@ -164,7 +164,7 @@ func (u *undo) run(ctx context.Context) error {
 
 // pass opens what is sealed after the cursor; with mark, it notes how far it came.
 func (u *undo) pass(ctx context.Context, cursor []string, done int64, mark bool) (tally, error) {
-	m := &mover{scan: scan{db: u.db, table: u.table, only: pgmap.Sealed, after: cursor}, rows: done, change: u.open, pace: newPace()}
+	m := &mover{scan: scan{db: u.db, table: u.table, only: pgmap.Sealed, after: cursor}, rows: done, change: u.open, still: u.still, pace: newPace()}
 	m.guard = func(ctx context.Context, tx pgx.Tx) error {
 		return CheckPhase(ctx, tx, u.table.Map.Table, PhaseUndoing)
 	}
