@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ var benchRows = flag.Int("rows", 20_000, "how many rows BenchmarkRun seals, of a
 //
 //	go test ./cmd/oubli/internal/pgadopt -run '^$' -bench Run -benchtime 1x -timeout 60m -args -rows 1000000
 func BenchmarkRun(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(200)) // as the command does
 	for _, c := range []struct {
 		name  string
 		store func(b *testing.B, server *pgtest.Server) keystore.Backend
