@@ -73,7 +73,9 @@ FROM pg_catalog.pg_index i
 WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
   AND NOT EXISTS (
 	SELECT FROM pg_catalog.pg_attribute a
-	WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1]) AND NOT a.attnotnull)
+	WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts-1])
+	AND (NOT a.attnotnull OR EXISTS ( -- NOT NULL, but for rows of before
+		SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = i.indrelid AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey))))
 ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid`
 )
 
