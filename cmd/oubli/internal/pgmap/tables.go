@@ -155,6 +155,9 @@ func (t codecTable) blank(ctx context.Context, tx pgx.Tx, s keystore.Subject, ke
 // last of them.
 func (t codecTable) blankOnce(ctx context.Context, tx pgx.Tx, s keystore.Subject, keep []string) (n int, last Row, err error) {
 	err = t.eachPage(ctx, tx, s, true, func(rows []Row, _ string, _ []any) error {
+		if err := t.allOf(rows, s); err != nil {
+			return err
+		}
 		changed, err := t.codec.Blank(ctx, cellsOf(rows), keep)
 		if err != nil {
 			return t.about(rows, err)
@@ -179,6 +182,18 @@ func (t codecTable) blankOnce(ctx context.Context, tx pgx.Tx, s keystore.Subject
 		return err
 	})
 	return n, last, err
+}
+
+// allOf refuses rows of somebody else, whatever the database took for equal: what is
+// blanked is gone.
+func (t *Table) allOf(rows []Row, s keystore.Subject) error {
+	for _, row := range rows {
+		of, err := keystore.NewSubject(t.Map.Kind, row.Cells[0].Text, keystore.AllowAt())
+		if err != nil || of != s {
+			return fmt.Errorf("%w: the database took row (%s) of table %s for one of %s, which it is not", keystore.ErrTampered, strings.Join(row.Key, ", "), t.Quoted, s)
+		}
+	}
+	return nil
 }
 
 // saveBlanks is Save, and says what to do about a column that does not take a blank.
@@ -288,7 +303,15 @@ func (t *Table) ofSubject(s keystore.Subject) (where string, args []any) {
 		}
 		spellings = append(spellings, strings.ToUpper(s.ID()))
 	}
-	where = column + " = ANY ($1::pg_catalog.text[])" // finds the index
+	given := "$1::pg_catalog.text[]" // as finds the index, and asks nobody else's operator
+	switch t.Subject.Base {
+	case "text", "name":
+	case "character":
+		given += "::pg_catalog.bpchar[]"
+	default:
+		column += "::pg_catalog.text"
+	}
+	where = column + " OPERATOR(pg_catalog.=) ANY (" + given + ")"
 	return where + " AND " + t.idText() + " OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])", []any{spellings}
 }
 

@@ -322,3 +322,28 @@ func TestTablesWithoutAKeyAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, keystore.ErrInvalid)
 	require.ErrorContains(t, err, `"public"."people" has no primary key`)
 }
+
+// Nobody's operators decide whose rows are found, and a row of somebody else is not blanked
+// whatever the database says.
+func TestRowsOfSomebodyElse(t *testing.T) {
+	ctx := within(t)
+	for _, typ := range []string{"text", "varchar(20)", "char(20)", "name", "bigint"} {
+		db, tables := world(t, `create table people (who `+typ+` not null, no int primary key, name text);
+			insert into people values ('7', 1, 'seven'), ('8', 2, 'eight');
+			create function differ(varchar, varchar) returns bool language sql as 'select $1::text <> $2::text';
+			create function differ(varchar, text) returns bool language sql as 'select $1::text <> $2::text';
+			create operator = (leftarg = varchar, rightarg = varchar, function = differ);
+			create operator = (leftarg = varchar, rightarg = text, function = differ);
+			create function differ(char, text) returns bool language sql as 'select $1::text <> $2::text';
+			create operator = (leftarg = char, rightarg = text, function = differ)`, peopleMap)
+		ts, err := NewTables(db, keystoretest.New(t), tables, nil)
+		require.NoError(t, err)
+		counts, err := ts.Count(ctx, subj(t, "person/7"))
+		require.NoError(t, err)
+		require.Equal(t, map[string]int{"people": 1}, counts, typ)
+		rows, err := tables[0].Page(ctx, db, PageOptions{Limit: 2})
+		require.NoError(t, err)
+		require.NoError(t, tables[0].allOf(rows[:1], subj(t, "person/7")))
+		require.ErrorIs(t, tables[0].allOf(rows, subj(t, "person/7")), keystore.ErrTampered)
+	}
+}
