@@ -52,7 +52,8 @@ func Write(w io.Writer, proposals []Proposal) error {
 	out := &writer{w: bufio.NewWriter(w)}
 	out.line(0, false, `# Proposed from the schema and a sample of the values. Read every line before it is used:`)
 	out.line(0, false, `# what is missing stays readable, and what looks personal may be harmless. A line behind`)
-	out.line(0, false, `# a # is for you to decide: take the # away, or the line.`)
+	out.line(0, false, `# a # is for you to decide: take the # away, or the line. blank: and replace: are what stays`)
+	out.line(0, false, `# of an erased person. Names, key: and purposes must be those of your structs.`)
 	out.line(0, false, "tables:")
 	for _, p := range proposals {
 		out.table(p)

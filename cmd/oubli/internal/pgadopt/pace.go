@@ -21,7 +21,7 @@ const (
 	// the size of the page before. Keystores make keys for many people at once with less
 	// work, and for the time between reading and writing a row may change.
 	maxRead = 16384
-	maxPage = 6 << 20
+	maxPage = 4 << 20
 	// patience is how long work without any progress is tried again.
 	patience = time.Minute
 )

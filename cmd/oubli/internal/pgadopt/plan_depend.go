@@ -61,7 +61,7 @@ func (s *subject) indexFinding(i index) {
 	case s.phase == PhaseNone && s.dropped(i):
 		s.add(Changes, columns, object, "is dropped while the table is adopted, for the column changes its type", "look up by other columns; undo brings it back")
 	case i.Unique:
-		s.add(Note, columns, object, "catches no duplicates any more, and ON CONFLICT finds none: two envelopes of one value differ", "let the program look for duplicates, by a keyed digest in a column of its own if need be")
+		s.add(Note, columns, object, "catches no duplicates any more, and ON CONFLICT finds none: two envelopes of one value differ", "let the program look for duplicates, by a keyed digest in a column of its own if need be; let replace: hold {id}, or undo cannot put two erased people back")
 	default:
 		s.add(Note, columns, object, "finds nothing any more: two envelopes of one value differ", "drop it after enforce if nothing else uses it; it costs room and writing")
 	}
@@ -112,15 +112,15 @@ func (s *subject) triggerFinding(t trigger) {
 	case t.Enabled == "D" || t.Enabled == "R":
 		s.add(Note, "", object, "is switched off on "+t.Rel, "leave it so, or look at "+uses)
 	case accepted && t.Update:
-		s.add(Note, "", object, "is accepted by the map: it fires for each row that is sealed, and sees envelopes; "+uses, "nothing, if somebody has looked at it")
+		s.add(Note, "", object, "is accepted by the map: it fires for each row that is sealed, and sees OLD in the clear; "+uses, "nothing more, if it keeps no copy of these columns")
 	case accepted:
-		s.add(Note, "", object, "is accepted by the map; "+uses, "nothing, if somebody has looked at it")
+		s.add(Note, "", object, "is accepted by the map; "+uses, "nothing more, if it keeps no copy of these columns")
 	case t.Update:
-		s.add(Blocks, "", object, "would fire for each row that is sealed, and may copy or change values; "+uses,
-			"look at it: accept it in the map with triggers: ["+t.Name+"], or ALTER TABLE "+t.Rel+" DISABLE TRIGGER")
+		s.add(Blocks, "", object, "would fire for each row that is sealed, sees OLD in the clear, and may copy or change values; "+uses,
+			"see that it keeps no copy of these columns, then accept it in the map with triggers: ["+t.Name+"]; or ALTER TABLE "+t.Rel+" DISABLE TRIGGER "+t.Name)
 	default:
 		s.add(Blocks, "", object, "sees the rows, and may copy values; "+uses,
-			"look at it: accept it in the map with triggers: ["+t.Name+"], or ALTER TABLE "+t.Rel+" DISABLE TRIGGER")
+			"see that it keeps no copy of these columns, then accept it in the map with triggers: ["+t.Name+"]; or ALTER TABLE "+t.Rel+" DISABLE TRIGGER "+t.Name)
 	}
 }
 

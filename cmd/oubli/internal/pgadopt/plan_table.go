@@ -3,6 +3,7 @@ package pgadopt
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
@@ -124,6 +125,24 @@ func (p *planner) columnFindings(s *subject) (plans []ColumnPlan) {
 	return plans
 }
 
+const erased = "Erased"
+
+// replacement is a text that a column of a type, as SQL writes it, takes back for undo.
+func replacement(typ string) string {
+	base, _, _ := strings.Cut(typ, "(")
+	switch {
+	case base == "json" || base == "jsonb":
+		return "{}"
+	case base == "integer" || base == "bigint" || base == "smallint" || base == "numeric" || base == "real" || base == "double precision":
+		return "0"
+	case base == "date":
+		return "1900-01-01"
+	case strings.HasPrefix(base, "timestamp"):
+		return "1900-01-01T00:00:00Z"
+	}
+	return erased
+}
+
 func (s *subject) columnPlan(r *Record, f *pgmap.Field) ColumnPlan {
 	cp := ColumnPlan{Name: f.Logical, Column: f.Name, From: f.Type, To: "text", NotNull: f.NotNull}
 	if f.Binary {
@@ -150,7 +169,7 @@ func (s *subject) columnFinding(f *pgmap.Field, c column) {
 		s.add(Blocks, f.Name, "", "is an identity column, which must stay a number", "take it out of the map, or: ALTER TABLE "+s.Quoted+" ALTER COLUMN "+f.Quoted+" DROP IDENTITY")
 	}
 	if c.NotNull && s.blankIsNull(f) {
-		s.add(Blocks, f.Name, "", "is NOT NULL, and the map lets an erasure leave NULL", "give it a replacement in the map, as: "+f.Logical+": {replace: Erased}")
+		s.add(Blocks, f.Name, "", "is NOT NULL, and the map lets an erasure leave NULL", "give it a replacement in the map that "+f.Type+" takes, as: "+f.Logical+": {replace: "+strconv.Quote(replacement(f.Type))+"}")
 	}
 	what := ""
 	switch {

@@ -56,7 +56,7 @@ func (p *planner) unmappedTable(t *found) {
 	for _, c := range t.Columns {
 		if c.guess != nil {
 			columns = append(columns, c.Name+" ("+c.why+")")
-			sure = sure || !c.guess.decide
+			sure = sure || !c.guess.decide || strings.HasPrefix(c.guess.name, documents)
 		}
 	}
 	object := "table "

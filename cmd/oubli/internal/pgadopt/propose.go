@@ -228,7 +228,7 @@ func (c *foundColumn) look(values []string, person bool) {
 	switch {
 	case c.Type == "json" || c.Type == "jsonb":
 		if keys := personalKeys(values); len(keys) > 0 {
-			c.guess = &class{name: "documents with " + list(keys), decide: true}
+			c.guess = &class{name: documents + list(keys), decide: true}
 			c.why = c.guess.name
 		}
 		return
@@ -317,10 +317,16 @@ func (t *found) field(c foundColumn) datamap.ProposedField {
 		f.Type = c.Type
 	}
 	if f.Blank == "" && c.NotNull {
-		f.Replace = "Erased"
+		// An address often stands under a unique index, which undo has to satisfy.
+		if f.Replace = replacement(c.Type); f.Replace == erased && strings.HasPrefix(c.guess.name, "e-mail") {
+			f.Replace = "erased-{id}"
+		}
 	}
 	return f
 }
+
+// documents begins the name of the class of JSON.
+const documents = "documents with "
 
 // distinct gives tables of one name in several schemas a logical name each.
 func distinct(proposals []datamap.Proposal) {

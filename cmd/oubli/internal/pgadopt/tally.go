@@ -98,13 +98,13 @@ func (t *tally) left(table *pgmap.Table, row *pgmap.Row, found []fieldcrypt.Foun
 			continue
 		case f.State == keystore.StateErased:
 			t.Erased++
-			n.What = "plaintext of somebody who is erased: blank it (oubli reconcile), or readmit the person if it is new"
+			n.What = "plaintext of somebody who is erased: oubli reconcile --plaintext blanks it; if it is new, readmit the person"
 		case f.State == keystore.StateErasing, f.State == keystore.StateRestricted:
 			t.Withheld++
 			n.What = fmt.Sprintf("plaintext of somebody who is %s: release the person, finish the erasure, or name the purpose", f.State)
 		default:
 			t.Plain++
-			n.What = "plaintext (if a run leaves it, its purpose was withdrawn: blank it)"
+			n.What = "plaintext: oubli adopt run seals it (what that leaves is under a purpose that was withdrawn: blank it)"
 		}
 		t.name(n)
 	}

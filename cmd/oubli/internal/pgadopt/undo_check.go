@@ -131,7 +131,7 @@ func (c *undoCheck) page(ctx context.Context, rows []pgmap.Row) error {
 			return err
 		}
 		for _, i := range bad {
-			c.unfitting(&rows[of[i]], f, fmt.Sprintf("it does not fit %s, which the column was", c.types[f].sql))
+			c.unfitting(&rows[of[i]], f, fmt.Sprintf("it does not fit %s, which the column was (what an erased person leaves is the replace: of the data map)", c.types[f].sql))
 		}
 	}
 	for u := range c.uniques {
@@ -204,7 +204,7 @@ func (c *undoCheck) duplicates(ctx context.Context) error {
 					continue
 				}
 				if _, is := slices.BinarySearch(u.seen, h); is {
-					c.unfitting(&rows[j], u.fields[0], "another row has the same, and the unique index "+u.name+" takes it once")
+					c.unfitting(&rows[j], u.fields[0], "another row has the same, and the unique index "+u.name+" takes it once (if both are erased: let the replace: of the data map hold {id})")
 				}
 			}
 		}
