@@ -101,7 +101,18 @@ func (a *app) confirm(ctx context.Context, subjects []keystore.Subject, o *anony
 	if n := len(subjects); n > 1 {
 		what, answer = fmt.Sprintf("%d subjects", n), fmt.Sprint(n)
 	}
-	ok, err := a.ask(ctx, fmt.Sprintf("This destroys the keys of %s. It cannot be undone.", what), answer)
+	where := ""
+	if a.db != "" { // it may stand in the environment, and be another than one thinks of
+		err := checkURL("database", a.db)
+		if err != nil {
+			return err
+		}
+		if where, err = pgmap.Place(a.db); err != nil {
+			return asUsage(err)
+		}
+		where = ", and blanks their rows in " + where
+	}
+	ok, err := a.ask(ctx, fmt.Sprintf("This destroys the keys of %s%s. It cannot be undone.", what, where), answer)
 	if err == nil && !ok {
 		err = errors.New("not confirmed; nothing was changed")
 	}

@@ -32,7 +32,7 @@ type Pool = pgxpool.Pool
 func Connect(ctx context.Context, dsn string) (*Pool, error) {
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("database: %w: the DSN does not parse; it is postgres://user:password@host:port/database, with special characters of the password percent-encoded", keystore.ErrInvalid)
+		return nil, badDSN()
 	}
 	conn := config.ConnConfig
 	conn.DefaultQueryExecMode = pgx.QueryExecModeExec // works behind poolers
@@ -62,6 +62,19 @@ func Connect(ctx context.Context, dsn string) (*Pool, error) {
 		pool, _, err = connect(ctx, config)
 	}
 	return pool, err
+}
+
+// Place names the database of a DSN, for people: without password or user.
+func Place(dsn string) (string, error) {
+	config, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return "", badDSN()
+	}
+	return fmt.Sprintf("database %s on %s:%d", config.Database, config.Host, config.Port), nil
+}
+
+func badDSN() error {
+	return fmt.Errorf("database: %w: the DSN does not parse; it is postgres://user:password@host:port/database, with special characters of the password percent-encoded", keystore.ErrInvalid)
 }
 
 // connect makes the pool, and tells how its sessions write bytes.
