@@ -30,7 +30,8 @@ func (a *app) anonymizeCommand() *cobra.Command {
 		Short: "Erase people by destroying their keys; one JSON result a line",
 		Long: `Destroys the keys of subjects, which makes their sealed fields unreadable in every
 copy. No data file is touched. With --db the personal columns of the data map are blanked
-first, in all tables of that database in one transaction. With --keep what is sealed for a
+first, in all tables of that database in one transaction; plaintext that stands there all
+the same in the end is named, and the exit code is 1. With --keep what is sealed for a
 purpose stays readable for it alone.
 
 A kind of subjects may have receivers, recorded by an application, which must see the
