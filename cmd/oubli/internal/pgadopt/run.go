@@ -111,6 +111,9 @@ func Run(ctx context.Context, c Config) (RunReport, error) {
 			report.Tables = append(report.Tables, TableRun{Table: t.Map.Table, Phase: r.Phase})
 			continue
 		}
+		if err := firstLook(ctx, c, t, r); err != nil {
+			return report, err
+		}
 		if err := bind(ctx, c, t); err != nil {
 			return report, err
 		}
