@@ -107,10 +107,21 @@ func Undo(ctx context.Context, c Config) (UndoReport, error) {
 	}
 	for _, u := range all {
 		if err := u.run(ctx); err != nil {
-			return tell(), fmt.Errorf("table %q: %w (undo it again to go on)", u.report.Table, err)
+			return tell(), fmt.Errorf("table %q: %w%s (undo it again to go on)", u.report.Table, err, unkept(err))
 		}
 	}
 	return tell(), nil
+}
+
+// unkept says what to do where a check or an index does not take what is open again. It
+// is found late: checks, and indexes over more than personal columns, are the database's
+// to judge.
+func unkept(err error) string {
+	var pg *pgmap.Error
+	if !errors.As(err, &pg) || pg.Code() != "23505" && pg.Code() != "23514" && pg.Code() != "23502" {
+		return ""
+	}
+	return ": replacements of erased people, or values that came since the adoption began, do not keep it; correct these rows, or drop it"
 }
 
 // undo undoes the adoption of one table.

@@ -216,3 +216,25 @@ INSERT INTO t SELECT i, i, 'Name ' || i FROM generate_series(1, 5) i; INSERT INT
 	require.NoError(t, err)
 	require.Equal(t, `(1,1,"Name 1") (2,2,"Name 2") (3,3,"Name 3") (4,4,"Name 4") (5,5,"Name 5") (6,,Guest) (7,,)`, w.read())
 }
+
+// What only the database can judge is found late, and in words that help; nothing is lost.
+func TestUndoMeetsWhatIsNotKept(t *testing.T) {
+	w := newDDLWorld(t, pgtest.Shared(t), `CREATE TABLE t (id bigint PRIMARY KEY, name text CHECK (name LIKE '%@%'));
+INSERT INTO t SELECT i, 'Name@' || i FROM generate_series(1, 4) i; CREATE UNIQUE INDEX low ON t (lower(name))`, `{tables: {t: {subject: person=id, personal: [{name: {replace: Erased}}]}}}`)
+	keys := keystoretest.New(t)
+	w.widen()
+	w.seal(keys)
+	_, err := keys.Erase(t.Context(), keystore.Request{Subject: person(t, "3")}, keystore.Request{Subject: person(t, "4")})
+	require.NoError(t, err)
+	_, err = pgadopt.Undo(t.Context(), w.config(keys))
+	require.ErrorContains(t, err, "constraint low")
+	require.ErrorContains(t, err, "replacements of erased people")
+	w.exec(`DELETE FROM t WHERE id = 4`)
+	_, err = pgadopt.Undo(t.Context(), w.config(keys))
+	require.ErrorContains(t, err, "t_name_check")
+	require.ErrorContains(t, err, "replacements of erased people")
+	w.exec(`UPDATE t SET name = 'gone@3' WHERE id = 3`)
+	_, err = pgadopt.Undo(t.Context(), w.config(keys))
+	require.NoError(t, err)
+	require.Equal(t, `(1,Name@1) (2,Name@2) (3,gone@3)`, w.read())
+}
