@@ -33,8 +33,9 @@ about them. Is it the right keystore? A keystore that is away ends the command; 
 ever blanked because of that. Rows done by then were done rightly: run it again.
 
 Plaintext of people who are erased, as it comes back from a backup of before the adoption,
-is counted, and blanked with --plaintext. The columns must take blanks for that: after a
-backup of before, "oubli adopt run --only-widen" comes first.`,
+is counted, blanked with --plaintext, and without it a reason to exit with 1. The columns
+must take blanks for that: after a backup of before, "oubli adopt run --only-widen" comes
+first.`,
 		Args: between(0, 0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return a.reconcile(c.Context(), &o) },
 	}
@@ -75,9 +76,6 @@ func (a *app) writeReconciled(r *pgmap.ReconcileReport, o *reconcileOptions) err
 			line += "; values: " + what
 		}
 		p.line("%s", line)
-		if t.PlaintextErased > t.PlaintextBlanked && !o.plaintext {
-			a.warn("%s: %d values in the clear belong to people who are erased: --plaintext blanks them, if they are not somebody new who has the id", t.Table, t.PlaintextErased-t.PlaintextBlanked)
-		}
 	}
 	for _, al := range r.Alarms {
 		words := []string{"row " + strings.Join(al.Key, ",")}
@@ -95,11 +93,20 @@ func (a *app) writeReconciled(r *pgmap.ReconcileReport, o *reconcileOptions) err
 	return p.err
 }
 
-// alarmed is the error of a database that does not fit the keystore.
+// alarmed is the error of a database that does not fit the keystore, or in which people who
+// are erased can still be read.
 func alarmed(r *pgmap.ReconcileReport) error {
 	if n := r.AlarmCount(); n > 0 {
 		return withHint(fmt.Errorf("%s neither open nor erased; nothing was done about them", count(n, "value is", "values are")),
 			"is this the keystore that they were sealed with? If keys were lost, restore the keystore first")
+	}
+	var left int64
+	for _, t := range r.Tables {
+		left += t.PlaintextErased - t.PlaintextBlanked
+	}
+	if left > 0 {
+		return withHint(fmt.Errorf("%s in the clear belong to people who are erased", count(left, "value", "values")),
+			"--plaintext blanks them, if they are not somebody new who has the id")
 	}
 	return nil
 }

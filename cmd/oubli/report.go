@@ -38,6 +38,7 @@ type tableReport struct {
 	Relation string     `json:"relation"` // in the database
 	Phase    string     `json:"phase"`    // "" where no adoption was begun
 	Enforced *time.Time `json:"enforced,omitempty"`
+	LSN      string     `json:"lsn,omitempty"` // WAL and backups of before may hold plaintext
 }
 
 // report tells how far the adoptions of the tables have come.
@@ -48,7 +49,7 @@ func (t *tables) report() []tableReport {
 		if known := t.records[table.Map.Table]; known != nil {
 			r.Phase = string(known.Phase)
 			if !known.Enforced.IsZero() {
-				r.Enforced = &known.Enforced
+				r.Enforced, r.LSN = &known.Enforced, known.LSN
 			}
 		}
 		list = append(list, r)
@@ -61,7 +62,11 @@ func (t tableReport) words() string {
 	case t.Phase == "":
 		return "not adopted by oubli adopt"
 	case t.Enforced != nil:
-		return t.Phase + " at " + when(*t.Enforced)
+		words := t.Phase + " at " + when(*t.Enforced)
+		if t.LSN != "" {
+			words += "; WAL and backups from before position " + t.LSN + " may hold plaintext"
+		}
+		return words
 	}
 	return t.Phase
 }

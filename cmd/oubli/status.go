@@ -41,7 +41,7 @@ the data map are adopted, and how many rows a subject has in each.`,
 			if a.db == "" {
 				return show(nil)
 			}
-			return a.withTables(ctx, show)
+			return a.withTablesToo(ctx, show)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON; one object a line for subjects")
@@ -181,7 +181,7 @@ func (p *printer) subject(st *keystore.Status, rows map[string]int) {
 		}
 	}
 	if len(st.Keys) > 0 {
-		add("%d keys", len(st.Keys))
+		add("%s", count(len(st.Keys), "key", "keys"))
 	}
 	if len(st.Dropped) > 0 || st.State == keystore.StateErased {
 		switch {
