@@ -202,16 +202,16 @@ each column; exits 1 if there is plaintext, or a value that does not open for it
 Plaintext after a run was written since, by a program without a codec.`,
 		Args: between(0, 0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.verifyTables(c.Context(), asJSON)
+			return a.verifyTables(c.Context(), a.withTables, asJSON)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return c
 }
 
-func (a *app) verifyTables(ctx context.Context, asJSON bool) error {
+func (a *app) verifyTables(ctx context.Context, with func(context.Context, func(*tables) error) error, asJSON bool) error {
 	a.walks()
-	return a.withTables(ctx, func(t *tables) error {
+	return with(ctx, func(t *tables) error {
 		return a.withStore(ctx, reading, func(keys *keystore.Store) error { return a.adoptVerify(ctx, keys, t, asJSON) })
 	})
 }

@@ -39,6 +39,17 @@ func (a *app) withTables(ctx context.Context, f func(*tables) error) error {
 	})
 }
 
+// withTablesToo is withTables for commands that look at a keystore, and at tables if a
+// database is named: somebody may not think of what the environment names.
+func (a *app) withTablesToo(ctx context.Context, f func(*tables) error) error {
+	found := false
+	err := a.withTables(ctx, func(t *tables) error { found = true; return f(t) })
+	if err != nil && !found && a.given("db") == "" {
+		return withHint(err, "OUBLI_DB names a database; with --db= the keystore alone is looked at")
+	}
+	return err
+}
+
 // withDB connects to the application's database and calls f.
 func (a *app) withDB(ctx context.Context, f func(*pgmap.Pool) error) error {
 	if a.db == "" {

@@ -29,7 +29,7 @@ With --db it then reads all rows of the tables of the data map, as "oubli adopt 
 			if err != nil || a.db == "" {
 				return err
 			}
-			return a.verifyTables(c.Context(), false)
+			return a.verifyTables(c.Context(), a.withTablesToo, false)
 		},
 	}
 }
