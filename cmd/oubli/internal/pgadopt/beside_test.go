@@ -48,6 +48,14 @@ func TestRunBesideUndo(t *testing.T) {
 	}
 }
 
+// Without any bookkeeping, because the last adoption was undone, no progress is noted.
+func TestPhaseWithoutBookkeeping(t *testing.T) {
+	db := connectTo(t, pgtest.Shared(t).Database(t))
+	require.ErrorIs(t, pgadopt.SaveCursor(t.Context(), db, "t", pgadopt.PhaseWidened, nil, 0), pgadopt.ErrPhase)
+	require.ErrorIs(t, pgadopt.SetPhase(t.Context(), db, "t", pgadopt.PhaseWidened, pgadopt.PhaseAdopted), pgadopt.ErrPhase)
+	require.ErrorIs(t, pgadopt.CheckPhase(t.Context(), db, "t", pgadopt.PhaseWidened), pgadopt.ErrPhase)
+}
+
 // Who is erased while an undo has their rows open, and not yet written, stays erased.
 func TestUndoBesideErasure(t *testing.T) {
 	ctx := t.Context()

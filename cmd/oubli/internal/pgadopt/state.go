@@ -166,15 +166,14 @@ func SaveCursor(ctx context.Context, db pgmap.DB, table string, in Phase, cursor
 func CheckPhase(ctx context.Context, db pgmap.DB, table string, in ...Phase) error {
 	var phase Phase
 	err := db.QueryRow(ctx, `SELECT phase FROM oubli_adopt.tables WHERE name = $1`, table).Scan(&phase)
-	var pg *pgmap.Error
-	switch failed := pgmap.Fail(fmt.Sprintf("look at the phase of table %q", table), err); {
-	case err == nil && slices.Contains(in, phase):
+	if err == nil && slices.Contains(in, phase) {
 		return nil
-	case err == nil, errors.Is(err, pgx.ErrNoRows), errors.As(failed, &pg) && (pg.Code() == "42P01" || pg.Code() == "3F000"):
-		return fmt.Errorf("table %q: %w: it is not %q any more; look at it with: oubli adopt plan", table, ErrPhase, in[0])
-	default:
-		return failed
 	}
+	failed := pgmap.Fail(fmt.Sprintf("look at the phase of table %q", table), err)
+	if err == nil || errors.Is(err, pgx.ErrNoRows) || undone(failed) {
+		return otherPhase(table, in[0])
+	}
+	return failed
 }
 
 // SetPhase moves a table from one phase to another; its cursor starts anew. It fails with
@@ -188,13 +187,22 @@ WHERE name = $1 AND phase IN ($2, $3)`, from, string(to))
 // change runs an update of one record, whose first parameters are name and phase.
 func change(ctx context.Context, db pgmap.DB, table, sql string, in Phase, args ...any) error {
 	tag, err := db.Exec(ctx, sql, append([]any{table, string(in)}, args...)...)
-	if err != nil {
-		return pgmap.Fail(fmt.Sprintf("note the progress of table %q", table), err)
+	err = pgmap.Fail(fmt.Sprintf("note the progress of table %q", table), err)
+	if err == nil && tag.RowsAffected() != 1 || undone(err) {
+		return otherPhase(table, in)
 	}
-	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("table %q: %w: it is not %q any more; look at it with: oubli adopt plan", table, ErrPhase, in)
-	}
-	return nil
+	return err
+}
+
+func otherPhase(table string, in Phase) error {
+	return fmt.Errorf("table %q: %w: it is not %q any more; look at it with: oubli adopt plan", table, ErrPhase, in)
+}
+
+// undone tells whether a statement failed because the last adoption was undone, and the
+// bookkeeping is gone.
+func undone(err error) bool {
+	var pg *pgmap.Error
+	return errors.As(err, &pg) && (pg.Code() == "42P01" || pg.Code() == "3F000")
 }
 
 // prepareState makes the bookkeeping if there is none, in a transaction.
