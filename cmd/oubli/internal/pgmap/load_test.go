@@ -1,8 +1,10 @@
 package pgmap
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/keystore"
@@ -39,6 +41,46 @@ create operator app.= (leftarg = oid, rightarg = oid, function = app.never)`,
 	}
 	_, err = conn.Exec(ctx, "reset search_path")
 	require.NoError(t, err)
+}
+
+// An operator of somebody else's decides nothing about keys, which still find their index.
+func TestKeysAreComparedByPostgreSQL(t *testing.T) {
+	ctx := t.Context()
+	db, tables := world(t, `
+create function never(varchar, varchar) returns bool language sql immutable as 'select (1/(length($1) * 0))::bool';
+create operator = (leftarg = varchar, rightarg = varchar, function = never);
+create operator > (leftarg = varchar, rightarg = varchar, function = never);
+create table people (tenant varchar(20), id varchar(20), email text, primary key (tenant, id));
+insert into people select 't' || i % 3, 'p' || i, 'e' || i from generate_series(1, 3000) i;
+analyze people`,
+		`{tables: {people: {subject: person=id, personal: [email]}}}`)
+	p := tables[0]
+	var after []string
+	seen := 0
+	for {
+		rows, err := p.Page(ctx, db, PageOptions{After: after, Limit: 700})
+		require.NoError(t, err)
+		if len(rows) == 0 {
+			break
+		}
+		seen, after = seen+len(rows), rows[len(rows)-1].Key
+		again, err := p.Again(ctx, db, [][]string{rows[0].Key})
+		require.NoError(t, err)
+		require.Equal(t, rows[:1], again)
+		rows[0].Cells[1].Text += "!"
+		missed, err := p.Save(ctx, db, rows[:1], SaveOptions{})
+		require.NoError(t, err)
+		require.Empty(t, missed)
+	}
+	require.Equal(t, 3000, seen)
+	sql, args := p.pageFrom(PageOptions{After: []string{"t1", "p7"}, Limit: 10})
+	var plan strings.Builder
+	rows, err := db.Query(ctx, "EXPLAIN "+p.selects()+sql, args...)
+	require.NoError(t, err)
+	var line string
+	_, err = pgx.ForEachRow(rows, []any{&line}, func() error { plan.WriteString(line + "\n"); return nil })
+	require.NoError(t, err)
+	require.Contains(t, plan.String(), "Index Scan using people_pkey")
 }
 
 // A collation that takes A for a takes nobody's rows for another's.

@@ -24,10 +24,10 @@ type Row struct {
 type Filter uint8
 
 const (
-	All    Filter = iota
-	Plain         // some value has not the form of an envelope or a blank
-	Sealed        // some value has it
-	Obvious       // some value does not even begin like one: cheaper to find than Plain
+	All     Filter = iota
+	Plain          // some value has not the form of an envelope or a blank
+	Sealed         // some value has it
+	Obvious        // some value does not even begin like one: cheaper to find than Plain
 )
 
 // PageOptions say which rows Page returns.
@@ -70,12 +70,12 @@ func (t *Table) beyond(key []string, args []any) (string, []any) {
 		args = append(args, key[i])
 		is[i] = fromText("$"+strconv.Itoa(len(args)), c)
 	}
-	return "(" + t.keys("t") + ") > (" + strings.Join(is, ", ") + ")", args
+	return "(" + t.keys() + ") > (" + strings.Join(is, ", ") + ")", args
 }
 
 // inOrder ends a query of the first rows in the order of their key.
 func (t *Table) inOrder(limit int) string {
-	return " ORDER BY " + t.keys("t") + " LIMIT " + strconv.Itoa(limit)
+	return " ORDER BY " + t.keys() + " LIMIT " + strconv.Itoa(limit)
 }
 
 // Count counts the rows of a filter. It is how to find out that there are none: in one
@@ -103,7 +103,7 @@ func (t *Table) Again(ctx context.Context, db DB, keys [][]string) ([]Row, error
 		}
 		args[i] = texts
 		from = append(from, fmt.Sprintf("pg_catalog.unnest($%d::pg_catalog.text[])", i+1))
-		is = append(is, fmt.Sprintf("t.%s = %s", c.Quoted, fromText(fmt.Sprintf("v.k%d", i), c)))
+		is = append(is, keyColumn(c)+" = "+fromText(fmt.Sprintf("v.k%d", i), c))
 	}
 	return t.read(ctx, db, t.selects()+" JOIN ROWS FROM ("+strings.Join(from, ", ")+") AS v("+t.keyAliases()+") ON "+
 		strings.Join(is, " AND "), args...)
@@ -173,7 +173,7 @@ func (t *Table) saving(rows []Row, o SaveOptions) (sql string, args []any) {
 		for n, r := range rows {
 			texts[n] = r.Key[i]
 		}
-		is = append(is, "t."+c.Quoted+" = "+fromText(add("k"+strconv.Itoa(i), "text", texts), c))
+		is = append(is, keyColumn(c)+" = "+fromText(add("k"+strconv.Itoa(i), "text", texts), c))
 	}
 	at := t.FieldAt()
 	for i, f := range t.Fields {
@@ -240,17 +240,30 @@ func (t *Table) selects() string {
 
 // fromText is a parameter of text as a value of a column's type.
 func fromText(param string, c Column) string {
-	if c.Base == "character" {
+	switch c.Base {
+	case "character":
 		return param + "::pg_catalog.bpchar"
+	case "character varying":
+		return param + "::pg_catalog.text"
 	}
 	return param + "::pg_catalog.text::" + c.Base
 }
 
-// keys are the columns of the key, each of table alias t.
-func (t *Table) keys(alias string) string {
+// keyColumn is a column that rows are found by. PostgreSQL compares a varchar as a text,
+// unless somebody made an operator for it that fits better: as a text it is compared by
+// PostgreSQL's own, and by the same index.
+func keyColumn(c Column) string {
+	if c.Base == "character varying" {
+		return "t." + c.Quoted + "::pg_catalog.text"
+	}
+	return "t." + c.Quoted
+}
+
+// keys are the columns of the key.
+func (t *Table) keys() string {
 	names := make([]string, len(t.Key))
 	for i, c := range t.Key {
-		names[i] = alias + "." + c.Quoted
+		names[i] = keyColumn(c)
 	}
 	return strings.Join(names, ", ")
 }
