@@ -174,14 +174,32 @@ func (b *BoundRows) do(ctx context.Context, op string, rows [][]Cell,
 	return batch(bad)
 }
 
+// ofNobody tells whether a row names nobody and holds nothing personal, as the order of a
+// guest: there is nothing to seal, and nothing to open.
+func (b *BoundRows) ofNobody(row []Cell) bool {
+	if !row[b.subject].Null {
+		return false
+	}
+	for _, col := range b.columns {
+		if !row[col].Null {
+			return false
+		}
+	}
+	return true
+}
+
 // identify makes the rows that name a person, and a key where they need one, what the
-// scratch has to do, and returns the keys by row. The others are bad.
+// scratch has to do, and returns the keys by row. The others are bad, but for rows of
+// nobody.
 func (b *BoundRows) identify(sc *scratch, rows [][]Cell, bad func(row int, s keystore.Subject, err error)) (keys []string) {
 	keys = make([]string, len(rows))
 	sc.todo, sc.subjects = sc.todo[:0], sc.subjects[:0]
 	for i, row := range rows {
 		var s keystore.Subject
 		err := b.checkWidth(row)
+		if err == nil && b.ofNobody(row) {
+			continue
+		}
 		if err == nil {
 			s, err = b.t.subjectOfText(row[b.subject].value())
 		}

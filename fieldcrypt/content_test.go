@@ -539,3 +539,32 @@ func FuzzInspect(f *testing.F) {
 		}
 	})
 }
+
+// A row that names nobody and holds nothing personal is no mistake; with a value it is.
+func TestRowsOfNobody(t *testing.T) {
+	ctx := context.Background()
+	keys := keystoretest.New(t)
+	codec, err := fieldcrypt.NewRowCodec(keys, fieldcrypt.Spec{Table: "orders", Kind: "customer", SubjectColumn: "customer", Fields: []fieldcrypt.FieldSpec{{Name: "note"}, {Name: "street"}}}, nil)
+	require.NoError(t, err)
+	b, err := codec.Bind([]string{"customer", "note", "street", "total"})
+	require.NoError(t, err)
+	null := fieldcrypt.Cell{Null: true}
+	rows := [][]fieldcrypt.Cell{
+		{{Text: "1"}, {Text: "ring twice"}, null, {Text: "5"}},
+		{null, null, null, {Text: "7"}},
+		{null, null, {Text: "1 Analytical Row"}, {Text: "9"}},
+	}
+	err = b.Seal(ctx, rows)
+	var bad *fieldcrypt.BatchError
+	require.ErrorAs(t, err, &bad)
+	require.Len(t, bad.Rows, 1)
+	require.Equal(t, 2, bad.Rows[0].Row)
+	require.Equal(t, []fieldcrypt.Cell{null, null, null, {Text: "7"}}, rows[1])
+	found, err := b.Inspect(ctx, rows)
+	require.NoError(t, err)
+	require.Equal(t, fieldcrypt.ContentNull, found[1][0].Content)
+	require.Equal(t, fieldcrypt.ContentBad, found[2][1].Content)
+	_, err = b.Open(ctx, rows[:2])
+	require.NoError(t, err)
+	require.Equal(t, "ring twice", rows[0][1].Text)
+}
