@@ -55,3 +55,65 @@ func TestEnforcedTableThatWasChanged(t *testing.T) {
 	require.NoError(t, w.pool.QueryRow(ctx, `SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'name'`).Scan(&typ))
 	require.Equal(t, "text", typ)
 }
+
+// A dump of before that was restored over an adopted database: the bookkeeping, which the
+// dump has not, is found to be stale, and the way in and the way out are open again.
+func TestTableThatCameBackFromBefore(t *testing.T) {
+	ctx := t.Context()
+	for _, phase := range []pgadopt.Phase{pgadopt.PhaseWidened, pgadopt.PhaseEnforced, pgadopt.PhaseUndoing} {
+		t.Run(string(phase), func(t *testing.T) {
+			const sql = `CREATE TABLE t (id int PRIMARY KEY, name varchar(20) CHECK (name <> 'x'), born date);
+INSERT INTO t VALUES (1, 'one', '2001-01-01'), (2, 'two', NULL)`
+			w := newDDLWorld(t, pgtest.Shared(t), sql, `{tables: {t: {subject: p=id, personal: [name, {born: {type: date}}]}}}`)
+			keys, before := keystoretest.New(t), w.read()
+			w.widen()
+			if phase == pgadopt.PhaseEnforced {
+				w.seal(keys)
+				w.enforce()
+			}
+			if phase == pgadopt.PhaseUndoing {
+				require.NoError(t, pgadopt.Reopen(ctx, w.pool, w.tables()[0]))
+			}
+			w.exec(`DROP TABLE t; ` + sql)
+
+			plan, err := pgadopt.MakePlan(ctx, w.pool, w.data)
+			require.NoError(t, err)
+			require.Empty(t, plan.Blocked())
+			require.Equal(t, pgadopt.PhaseNone, plan.Tables[0].Phase)
+			if phase == pgadopt.PhaseUndoing {
+				report, err := pgadopt.Undo(ctx, w.config(keys))
+				require.NoError(t, err)
+				require.Equal(t, pgadopt.PhaseNone, report.Tables[0].Phase)
+				require.Equal(t, before, w.read())
+			}
+			w.widen()
+			w.seal(keys)
+			require.False(t, w.enforce().Tables[0].Already)
+			_, err = pgadopt.Undo(ctx, w.config(keys))
+			require.NoError(t, err)
+			require.Equal(t, before, w.read())
+			_, err = w.pool.Exec(ctx, `INSERT INTO t VALUES (3, 'x', NULL)`)
+			require.Error(t, err, "the check is back")
+		})
+	}
+}
+
+// Bookkeeping that somebody else made, before oubli could, is not believed: undo runs what
+// stands in it.
+func TestForeignBookkeeping(t *testing.T) {
+	ctx := t.Context()
+	w := newDDLWorld(t, pgtest.Shared(t), `CREATE TABLE t (id int PRIMARY KEY, name varchar(20))`, `{tables: {t: {subject: p=id, personal: [name]}}}`)
+	w.widen()
+	_, err := pgadopt.Records(ctx, w.pool)
+	require.NoError(t, err)
+	w.exec(`DO $$ BEGIN CREATE ROLE mallory; EXCEPTION WHEN duplicate_object THEN END $$`)
+	for _, what := range []string{"SCHEMA oubli_adopt", "TABLE oubli_adopt.saved", "DOMAIN oubli_adopt.sealed_text"} {
+		w.exec("ALTER " + what + " OWNER TO mallory")
+		_, err := pgadopt.Records(ctx, w.pool)
+		require.ErrorIs(t, err, keystore.ErrInvalid, what)
+		require.ErrorContains(t, err, "belongs to a role")
+		w.exec("ALTER " + what + " OWNER TO postgres")
+	}
+	_, err = pgadopt.Records(ctx, w.pool)
+	require.NoError(t, err)
+}

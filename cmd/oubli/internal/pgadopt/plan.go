@@ -86,6 +86,14 @@ func MakePlan(ctx context.Context, db pgmap.DB, m *datamap.Map) (*Plan, error) {
 	if p.records, err = Records(ctx, db); err != nil {
 		return nil, err
 	}
+	for _, t := range p.tables {
+		if r := p.records[t.Map.Table]; r != nil && r.check(t) == nil && r.stale(t) {
+			delete(p.records, t.Map.Table)
+			p.plan.Findings = append(p.plan.Findings, Finding{Level: Note, Table: t.Map.Table,
+				What: "is as it was before its adoption, which " + t.Quoted + " still has on record: it came back from a backup, or was put back by hand",
+				Do:   "oubli adopt run --only-widen begins anew; then oubli reconcile --plaintext blanks who was erased since"})
+		}
+	}
 	err = readOnly(ctx, db, func(tx pgx.Tx) (err error) {
 		if p.catalog, err = readCatalog(ctx, tx, p.tables); err != nil {
 			return err

@@ -127,15 +127,26 @@ func scanRecord(row pgx.CollectableRow) (*Record, error) {
 // checkState tells whether there is bookkeeping, and refuses what it does not know.
 func checkState(ctx context.Context, db pgmap.DB) (bool, error) {
 	const what = "look for the bookkeeping of adoptions"
-	var schema, table bool
-	// Not to_regclass, which may answer from what the session knew before it waited.
-	err := db.QueryRow(ctx, `SELECT pg_catalog.count(*) > 0, pg_catalog.count(c.oid) > 0
-FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'version' WHERE n.nspname = 'oubli_adopt'`).Scan(&schema, &table)
+	var schema, table, foreign bool
+	// Not to_regclass, which may answer from what the session knew before it waited. What
+	// stands there is SQL that undo runs: it must be ours, a superuser's, or of the owner of
+	// the database, and not of somebody who was there first.
+	err := db.QueryRow(ctx, `SELECT pg_catalog.count(*) > 0, pg_catalog.count(c.oid) > 0,
+       COALESCE(pg_catalog.bool_or(NOT (o.rolsuper OR o.oid = d.datdba OR o.rolname = current_user OR NOT me.rolsuper AND pg_catalog.pg_has_role(o.oid, 'USAGE'))), false)
+FROM pg_catalog.pg_namespace n
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r' AND c.relname IN ('version', 'tables', 'saved')
+LEFT JOIN pg_catalog.pg_type y ON y.typnamespace = n.oid AND y.typtype = 'd'
+LEFT JOIN pg_catalog.pg_roles o ON o.oid IN (n.nspowner, c.relowner, y.typowner)
+LEFT JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+LEFT JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+WHERE n.nspname = 'oubli_adopt'`).Scan(&schema, &table, &foreign)
 	switch {
 	case err != nil:
 		return false, pgmap.Fail(what, err)
 	case !schema:
 		return false, nil
+	case foreign:
+		return false, fmt.Errorf("%w: the schema oubli_adopt, or a table or domain in it, belongs to a role that is neither yours nor a superuser nor the owner of the database: it may hold anybody's SQL; work as that role, or look at it, and give it to the right owner or drop it", keystore.ErrInvalid)
 	case !table:
 		return false, fmt.Errorf("%w: there is a schema oubli_adopt that oubli did not make, or of which parts are missing: restore or rename it", keystore.ErrInvalid)
 	}

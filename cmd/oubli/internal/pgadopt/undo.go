@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,6 +64,7 @@ func Undo(ctx context.Context, c Config) (UndoReport, error) {
 		return report, err
 	}
 	var all []*undo
+	var done []TableUndo
 	var errs []error
 	for _, t := range c.Tables {
 		r := records[t.Map.Table]
@@ -72,6 +74,13 @@ func Undo(ctx context.Context, c Config) (UndoReport, error) {
 		}
 		if r.Relation != t.Quoted {
 			errs = append(errs, fmt.Errorf("%w: table %q was adopted as %s, and the data map means %s", keystore.ErrState, t.Map.Table, r.Relation, t.Quoted))
+			continue
+		}
+		if r.stale(t) { // somebody else has undone it
+			if err := forget(ctx, c.DB, t); err != nil {
+				return report, err
+			}
+			done = append(done, TableUndo{Table: t.Map.Table})
 			continue
 		}
 		if err := r.bound(ctx, c, t); err != nil {
@@ -88,7 +97,7 @@ func Undo(ctx context.Context, c Config) (UndoReport, error) {
 		return report, errors.Join(errs...)
 	}
 	tell := func() UndoReport {
-		report.Tables = nil
+		report.Tables = slices.Clone(done)
 		for _, u := range all {
 			u.report.Named = u.report.names.Named
 			report.Tables = append(report.Tables, u.report)

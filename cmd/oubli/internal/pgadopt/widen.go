@@ -15,12 +15,15 @@ import (
 // Widen makes the personal columns of t take envelopes: they become text, or stay bytea.
 // Checks on them go, and of columns that were no text defaults, indexes and statistics,
 // too; what goes is saved in the same transaction. A table that is widened already is left
-// as it is. Load t anew afterwards: its columns have changed.
+// as it is, one that came back from before its adoption is widened anew. Load t anew afterwards: its columns have changed.
 //
 // It fails with keystore.ErrInvalid if the plan, which may be nil where it was looked at
 // before, names anything that stands in the way.
 func Widen(ctx context.Context, db *pgxpool.Pool, t *pgmap.Table, plan *Plan) error {
 	r, err := recordOf(ctx, db, t)
+	if err == nil && r != nil && r.stale(t) {
+		r, err = nil, forget(ctx, db, t)
+	}
 	if err != nil || r != nil && r.Phase != PhaseUndoing {
 		return err
 	}
