@@ -38,10 +38,7 @@ create table people (id bigint primary key, email varchar(500), logins int not n
 	require.NoError(t, err)
 
 	inEachConnection := func(f func()) {
-		var held []*pgxpool.Conn
-		for _, idle := range db.AcquireAllIdle(ctx) {
-			held = append(held, idle)
-		}
+		held := db.AcquireAllIdle(ctx)
 		for len(held) < 3 {
 			c, err := db.Acquire(ctx)
 			require.NoError(t, err)
