@@ -15,7 +15,7 @@ import (
 )
 
 type reconcileOptions struct {
-	dryRun, plaintext, asJSON bool
+	dryRun, plaintext, yes, asJSON bool
 }
 
 func (a *app) reconcileCommand() *cobra.Command {
@@ -41,12 +41,19 @@ first.`,
 	}
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would be blanked, and change nothing")
 	c.Flags().BoolVar(&o.plaintext, "plaintext", false, "blank also plaintext of people who are erased")
+	c.Flags().BoolVarP(&o.yes, "yes", "y", false, "do not ask before plaintext is blanked")
 	c.Flags().BoolVar(&o.asJSON, "json", false, "as JSON")
 	return c
 }
 
 func (a *app) reconcile(ctx context.Context, o *reconcileOptions) error {
 	return a.withTables(ctx, func(t *tables) error {
+		// Nothing in a plaintext proves that the keystore is the right one.
+		if o.plaintext && !o.dryRun {
+			if err := a.sure(ctx, o.yes, "This blanks plaintext of people who are erased in this keystore. It cannot be undone; --dry-run shows how much.", "blank"); err != nil {
+				return err
+			}
+		}
 		a.walks()
 		return a.withStore(ctx, reading, func(keys *keystore.Store) error {
 			show, end := a.adoptProgress()
