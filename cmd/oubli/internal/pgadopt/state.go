@@ -145,7 +145,7 @@ WHERE n.nspname = 'oubli_adopt'`).Scan(&schema, &table, &foreign)
 		return false, pgmap.Fail(what, err)
 	case !schema:
 		return false, nil
-	case foreign:
+	case foreign && !(table && ownsTables(ctx, db)):
 		return false, fmt.Errorf("%w: the schema oubli_adopt, or a table or domain in it, belongs to a role that is neither yours nor a superuser nor the owner of the database: it may hold anybody's SQL; work as that role, or look at it, and give it to the right owner or drop it", keystore.ErrInvalid)
 	case !table:
 		return false, fmt.Errorf("%w: there is a schema oubli_adopt that oubli did not make, or of which parts are missing: restore or rename it", keystore.ErrInvalid)
@@ -158,6 +158,20 @@ WHERE n.nspname = 'oubli_adopt'`).Scan(&schema, &table, &foreign)
 		return false, fmt.Errorf("%w: schema oubli_adopt is of version %d, and this oubli knows version %d: use a newer oubli", keystore.ErrUnavailable, version, stateVersion)
 	}
 	return true, nil
+}
+
+// ownsTables tells whether the bookkeeping belongs to whom the tables that it names belong
+// to, who adopted them: a superuser may go on with that.
+func ownsTables(ctx context.Context, db pgmap.DB) bool {
+	var owns bool
+	err := db.QueryRow(ctx, `
+SELECT COALESCE(pg_catalog.bool_and(pg_catalog.pg_has_role(n.nspowner, k.relowner, 'USAGE') AND NOT EXISTS (
+	SELECT FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid AND c.relowner <> n.nspowner UNION ALL
+	SELECT FROM pg_catalog.pg_type y WHERE y.typnamespace = n.oid AND y.typowner <> n.nspowner)), false)
+FROM oubli_adopt.tables r
+JOIN pg_catalog.pg_class k ON k.oid = pg_catalog.to_regclass(r.relation)
+JOIN pg_catalog.pg_namespace n ON n.nspname = 'oubli_adopt'`).Scan(&owns)
+	return err == nil && owns
 }
 
 // ErrPhase: the adoption of the table is not, or no longer, where the caller thought it to
