@@ -82,7 +82,7 @@ func (a *adopter) oubli(command string) string {
 	a.Helper()
 	words := strings.Fields(command)
 	require.Equal(a, "oubli", words[0])
-	if strings.HasSuffix(command, "enforce") || strings.HasSuffix(command, "undo") {
+	if strings.HasSuffix(command, "enforce") || strings.HasSuffix(command, "undo") || strings.HasSuffix(command, "--plaintext") {
 		words = append(words, "--yes")
 	}
 	return run(a.T, a.dir, filepath.Join(a.dir, "oubli"), words[1:]...)
