@@ -148,6 +148,6 @@ func TestKilled(t *testing.T) {
 
 	verified, err := pgadopt.Verify(ctx, p.config(keys))
 	require.NoError(t, err)
-	require.True(t, verified.Tables[0].Clean())
+	require.NoError(t, verified.Tables[0].Err())
 	requireKept(t, p.all(), p.opened(keys))
 }

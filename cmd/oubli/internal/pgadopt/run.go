@@ -59,18 +59,13 @@ type TableRun struct {
 
 // Err says what keeps the table from being adopted, or nil.
 func (r *TableRun) Err() error {
-	var errs []error
-	say := func(n int64, kind error, what string) {
-		if n > 0 {
-			errs = append(errs, fmt.Errorf("table %q: %d %s: %w", r.Table, n, what, kind))
-		}
-	}
-	say(r.Withheld, keystore.ErrState, "values stay plaintext because the person is restricted or being erased")
-	say(r.Erased, keystore.ErrErased, "values stay plaintext because the person is erased")
-	say(r.Withdrawn, keystore.ErrWithdrawn, "values stay plaintext because their purpose was withdrawn")
-	say(r.Bad, keystore.ErrTampered, "values look sealed and do not authenticate")
-	say(r.BadRows, keystore.ErrInvalid, "rows have values and no valid id of a person or row")
-	return errors.Join(errs...)
+	c := complaints{about: fmt.Sprintf("table %q", r.Table)}
+	c.say(r.Withheld, keystore.ErrState, "values stay plaintext because the person is restricted or being erased")
+	c.say(r.Erased, keystore.ErrErased, "values stay plaintext because the person is erased")
+	c.say(r.Withdrawn, keystore.ErrWithdrawn, "values stay plaintext because their purpose was withdrawn")
+	c.say(r.Bad, keystore.ErrTampered, "values look sealed and do not authenticate")
+	c.say(r.BadRows, keystore.ErrInvalid, "rows have values and no valid id of a person or row")
+	return c.err()
 }
 
 // Run seals the plaintext of the tables, which must be widened, while applications work on

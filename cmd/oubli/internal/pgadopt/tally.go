@@ -126,3 +126,18 @@ func cause(err error) string {
 	}
 	return e.Err.Error()
 }
+
+// complaints collects what is wrong with a table or a column.
+type complaints struct {
+	about string
+	errs  []error
+}
+
+// say complains of n things, if there are any; kind is a sentinel.
+func (c *complaints) say(n int64, kind error, what string) {
+	if n > 0 {
+		c.errs = append(c.errs, fmt.Errorf("%s: %d %s: %w", c.about, n, what, kind))
+	}
+}
+
+func (c *complaints) err() error { return errors.Join(c.errs...) }

@@ -36,16 +36,11 @@ type TableUndo struct {
 
 // Err says what keeps the adoption from being undone, or nil.
 func (r *TableUndo) Err() error {
-	var errs []error
-	say := func(n int64, kind error, what string) {
-		if n > 0 {
-			errs = append(errs, fmt.Errorf("table %q: %d %s: %w", r.Table, n, what, kind))
-		}
-	}
-	say(r.Withheld, keystore.ErrState, "values are withheld, of people who are restricted or being erased")
-	say(r.Bad, keystore.ErrTampered, "rows have a value that does not open")
-	say(r.Unfit, keystore.ErrInvalid, "values cannot be put back")
-	return errors.Join(errs...)
+	c := complaints{about: fmt.Sprintf("table %q", r.Table)}
+	c.say(r.Withheld, keystore.ErrState, "values are withheld, of people who are restricted or being erased")
+	c.say(r.Bad, keystore.ErrTampered, "rows have a value that does not open")
+	c.say(r.Unfit, keystore.ErrInvalid, "values cannot be put back")
+	return c.err()
 }
 
 // Undo brings tables back from any phase: what is sealed is opened, what is blank or

@@ -36,23 +36,16 @@ type ColumnReport struct {
 	Bad      int64  `json:"bad"`   // look sealed and do not open
 }
 
-// Clean tells whether nothing is in the clear and everything sealed opens.
-func (t *TableReport) Clean() bool { return t.Err() == nil }
-
 // Err says what is wrong, or nil.
 func (t *TableReport) Err() error {
-	var errs []error
-	say := func(n int64, column string, kind error, what string) {
-		if n > 0 {
-			errs = append(errs, fmt.Errorf("table %q%s: %d %s: %w", t.Table, column, n, what, kind))
-		}
+	c := complaints{about: fmt.Sprintf("table %q", t.Table)}
+	c.say(t.BadRows, keystore.ErrInvalid, "rows have values and no valid id of a person or row")
+	for _, col := range t.Columns {
+		c.about = fmt.Sprintf("table %q column %s", t.Table, col.Column)
+		c.say(col.Plain, keystore.ErrState, "values are plaintext")
+		c.say(col.Bad, keystore.ErrTampered, "values do not authenticate")
 	}
-	say(t.BadRows, "", keystore.ErrInvalid, "rows have values and no valid id of a person or row")
-	for _, c := range t.Columns {
-		say(c.Plain, " column "+c.Column, keystore.ErrState, "values are plaintext")
-		say(c.Bad, " column "+c.Column, keystore.ErrTampered, "values do not authenticate")
-	}
-	return errors.Join(errs...)
+	return c.err()
 }
 
 // Verify reads the tables, each value of each personal column, and tells what it is. Its
