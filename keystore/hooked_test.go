@@ -49,8 +49,8 @@ func (h *hookedRoots) Create(ctx context.Context, c keystore.RootContents) error
 	return h.call("Create", func() error { return h.inner.Create(ctx, c) })
 }
 
-func (h *hookedRoots) Load(ctx context.Context) (c keystore.RootContents, err error) {
-	err = h.call("Load", func() (err error) { c, err = h.inner.Load(ctx); return err })
+func (h *hookedRoots) Load(ctx context.Context, keys ...keystore.RootID) (c keystore.RootContents, err error) {
+	err = h.call("Load", func() (err error) { c, err = h.inner.Load(ctx, keys...); return err })
 	return c, err
 }
 

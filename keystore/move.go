@@ -42,7 +42,7 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	if err != nil {
 		return err
 	}
-	c, err := old.Load(ctx)
+	c, err := loadWhole(ctx, old)
 	if err == nil && len(c.Away) > 0 {
 		err = fmt.Errorf("%w: mirrors are away: %q; their copies of the root could not be destroyed", ErrUnavailable, c.Away)
 	}
@@ -70,6 +70,19 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	}
 	s.roots.Store(&to)
 	return s.finishMove(ctx, old)
+}
+
+// loadWhole loads a root store with the keys of all living roots.
+func loadWhole(ctx context.Context, roots RootStore) (RootContents, error) {
+	c, err := roots.Load(ctx)
+	if err != nil {
+		return c, err
+	}
+	ids := make([]RootID, len(c.Living))
+	for i := range c.Living {
+		ids[i] = c.Living[i].ID
+	}
+	return roots.Load(ctx, ids...)
 }
 
 // FinishMove finishes or takes back a move that was interrupted: other is the place

@@ -74,7 +74,11 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	}
 	fail := func(err error) (*epochRecord, RootContents, error) { return e, RootContents{}, err }
 	s.configure(e)
-	c, err := s.rootStore().Load(ctx)
+	needed := []RootID{e.current}
+	if e.intent != nil {
+		needed = append(needed, e.intent.target)
+	}
+	c, err := s.rootStore().Load(ctx, needed...)
 	if errors.Is(err, ErrNotFound) {
 		err = fmt.Errorf("%w; the keystore says that its root is at %s", err, e.place.URL)
 	}
@@ -84,10 +88,6 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	where := s.rootStore().Place().URL
 	if c.Store != e.store {
 		return fail(fmt.Errorf("%w: the root in %s belongs to keystore %s, and %s is keystore %s: name the root that was made with this one", ErrMismatch, where, c.Store, s.backend.Name(), e.store))
-	}
-	needed := []RootID{e.current}
-	if e.intent != nil {
-		needed = append(needed, e.intent.target)
 	}
 	for _, id := range needed {
 		i := slices.IndexFunc(c.Living, func(r Root) bool { return r.ID == id })

@@ -142,8 +142,8 @@ type hoarder struct {
 	kept []keystore.Root
 }
 
-func (h *hoarder) Load(ctx context.Context) (keystore.RootContents, error) {
-	c, err := h.RootStore.Load(ctx)
+func (h *hoarder) Load(ctx context.Context, keys ...keystore.RootID) (keystore.RootContents, error) {
+	c, err := h.RootStore.Load(ctx, keys...)
 	c.Living = append(c.Living, h.kept...)
 	return c, err
 }

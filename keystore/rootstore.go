@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -21,8 +22,10 @@ type RootStore interface {
 	Create(ctx context.Context, c RootContents) error
 
 	// Load returns what the mirrors hold. It succeeds when one mirror can be read;
-	// Away names the others. Living is the union over the mirrors.
-	Load(ctx context.Context) (RootContents, error)
+	// Away names the others. Living is the union over the mirrors; of the roots named in
+	// keys it has the key, of others perhaps: one that has to be fetched from a service
+	// stays zero. A key that is named, stands in Living and can't be had is an error.
+	Load(ctx context.Context, keys ...RootID) (RootContents, error)
 
 	// Add makes r durable on every mirror, or fails. A root id that any mirror
 	// remembers as destroyed is refused with ErrMismatch.
@@ -32,6 +35,11 @@ type RootStore interface {
 	// older version of the file that held them, and remembers their ids. It returns
 	// nil when every mirror has confirmed; mirrors that answer are done even if
 	// others do not. Unknown ids are only remembered.
+	//
+	// Where a service destroys only after a delay, nil means that it has begun to: Load
+	// then has these roots in Dying, never in Living, and in Destroyed once a later
+	// Destroy of them has seen that they are gone. If somebody took a destruction back,
+	// it begins anew, and Until is later.
 	Destroy(ctx context.Context, ids []RootID) error
 
 	// Raise makes the tombstones and the anchor durable on every mirror. The anchor
@@ -41,7 +49,8 @@ type RootStore interface {
 	// Trim drops the tombstones for which final says true. It is housekeeping.
 	Trim(ctx context.Context, final func(Tombstone) bool) error
 
-	// Remove destroys everything here, after a move to another root store.
+	// Remove destroys everything here, after a move to another root store. Where that
+	// takes time it fails with ErrUnavailable, says until when, and is called again then.
 	Remove(ctx context.Context) error
 
 	// Place says where this root store is and how well it destroys.
@@ -52,17 +61,66 @@ type RootStore interface {
 type RootContents struct {
 	Store      StoreID     // the keystore that the roots belong to
 	Living     []Root      // in the order in which they were added
+	Dying      []Dying     // destruction has begun and is not over
 	Destroyed  []RootID    // remembered as destroyed by every mirror, the latest last; bounded
 	Anchor     Anchor      // the highest over the mirrors
 	Tombstones []Tombstone // erasures that a restore must replay, oldest first
 	Away       []string    // mirrors that could not be read, each with the reason
 }
 
+// Dying is a root that nobody can use any more and that is not gone for good: a service
+// waits before it destroys a key, and somebody who runs it can take that back meanwhile;
+// or copies of its storage are kept for a while.
+type Dying struct {
+	ID    RootID
+	Until time.Time // when it is gone, if nobody takes it back
+}
+
+// Classes of root stores: how real destruction is.
+const (
+	ClassBestEffort = "best-effort" // a file is overwritten; its disk may keep old blocks
+	ClassEffaceable = "effaceable"  // a service destroys the key at once, for good
+	ClassScheduled  = "scheduled"   // a service destroys the key after a delay, and can be stopped until then
+)
+
 // Place identifies a root store.
 type Place struct {
-	URL   string // canonical, as file:/etc/oubli.root,file:/mnt/b/oubli.root
+	URL   string // canonical, as file:/etc/oubli.root,file:/mnt/b/oubli.root; it holds no password
 	Host  string // the host that the root store is bound to; empty if to none
-	Class string // how real destruction is: "best-effort", later "effaceable"
+	Class string // how real destruction is: ClassBestEffort, ClassEffaceable, ClassScheduled
+
+	// Delay is how long it takes at least from asking for a root's destruction until it
+	// is gone. The keystore does not record it.
+	Delay time.Duration
+}
+
+// Rehearser is a RootStore that can show that it destroys.
+type Rehearser interface {
+	RootStore
+
+	// Rehearse adds a scratch root, destroys it as Destroy does, and then tries to get it
+	// back, also by what an administrator of the root store could undo. It can be done
+	// beside a living keystore. An error means that it could not be tried; what was found
+	// stands in the Rehearsal.
+	Rehearse(ctx context.Context) (Rehearsal, error)
+}
+
+// Rehearsal is what a [Rehearser] found.
+type Rehearsal struct {
+	Steps []RehearsalStep // in their order
+	Until time.Time       // if not zero, the scratch root is gone then, and it can't be told before
+}
+
+// RehearsalStep is one thing that was tried.
+type RehearsalStep struct {
+	What string // "the wrapped root does not open after its key version was trimmed"
+	OK   bool   // as it must be
+	Note string // the service's answer, or what to do; empty if there is nothing to say
+}
+
+// Proven tells whether every step went as it must and nothing remains to be waited for.
+func (r *Rehearsal) Proven() bool {
+	return r.Until.IsZero() && len(r.Steps) > 0 && !slices.ContainsFunc(r.Steps, func(s RehearsalStep) bool { return !s.OK })
 }
 
 // StoreID identifies a keystore for life. Random.

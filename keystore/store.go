@@ -175,7 +175,7 @@ func (s *Store) rootAEAD(ctx context.Context, id RootID) (tink.AEAD, error) {
 	if a != nil {
 		return a, nil
 	}
-	c, err := s.rootStore().Load(ctx)
+	c, err := s.rootStore().Load(ctx, id)
 	for i := range c.Living {
 		if err == nil && c.Living[i].ID == id {
 			return s.rememberRoot(&c.Living[i])
@@ -196,6 +196,9 @@ func (s *Store) rootAEAD(ctx context.Context, id RootID) (tink.AEAD, error) {
 }
 
 func (s *Store) rememberRoot(r *Root) (tink.AEAD, error) {
+	if r.Key == (Secret{}) {
+		return nil, fmt.Errorf("%w: %s gave root %s without its key", ErrTampered, s.rootStore().Place().URL, r.ID)
+	}
 	a, err := newAEAD(&r.Key)
 	if err != nil {
 		return nil, err

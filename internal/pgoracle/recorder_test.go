@@ -114,7 +114,9 @@ func (l *learner) Create(ctx context.Context, c keystore.RootContents) error {
 	return l.inner.Create(ctx, c)
 }
 
-func (l *learner) Load(ctx context.Context) (keystore.RootContents, error) { return l.inner.Load(ctx) }
+func (l *learner) Load(ctx context.Context, keys ...keystore.RootID) (keystore.RootContents, error) {
+	return l.inner.Load(ctx, keys...)
+}
 
 func (l *learner) Add(ctx context.Context, r keystore.Root) error {
 	l.learn(r)

@@ -43,7 +43,7 @@ func newAdopter(t *testing.T) *adopter {
 	raw, err := os.ReadFile(filepath.Join(root, "docs", "adopt.md"))
 	require.NoError(t, err)
 	a := &adopter{T: t, dir: t.TempDir(), text: string(raw)}
-	run(t, root, "go", "build", "-o", filepath.Join(a.dir, "oubli"), "./cmd/oubli")
+	run(t, root, "go", "build", "-C", "cmd/oubli", "-o", filepath.Join(a.dir, "oubli"), ".")
 
 	server := pgtest.Shared(t)
 	settings := map[string]string{"OUBLI_DB": server.Database(t), "OUBLI_KEYSTORE": server.Database(t), "OUBLI_ROOT": "file:" + filepath.Join(a.dir, "oubli.root")}

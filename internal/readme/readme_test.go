@@ -54,7 +54,7 @@ func follow(t *testing.T, heading, prints string) (work string) {
 	require.NoError(t, os.WriteFile(filepath.Join(program, "main.go"), []byte(block(t, text, heading, "go")), 0o600))
 	work = t.TempDir()
 	run(t, ".", "go", "build", "-o", filepath.Join(work, "app"), "./"+program)
-	run(t, root, "go", "build", "-o", filepath.Join(work, "oubli"), "./cmd/oubli")
+	run(t, root, "go", "build", "-C", "cmd/oubli", "-o", filepath.Join(work, "oubli"), ".")
 
 	for line := range strings.Lines(block(t, text, heading, "sh")) {
 		words := strings.Fields(os.Expand(strings.ReplaceAll(line, `"`, ""), os.Getenv))

@@ -38,7 +38,7 @@ func (r *Roots) Create(ctx context.Context, c keystore.RootContents) error {
 }
 
 // Load implements [keystore.RootStore].
-func (r *Roots) Load(ctx context.Context) (c keystore.RootContents, err error) {
+func (r *Roots) Load(ctx context.Context, _ ...keystore.RootID) (c keystore.RootContents, err error) {
 	err = r.do(ctx, true, func() error {
 		c = clone(r.c)
 		return nil

@@ -34,10 +34,6 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
-// Class tells how real destruction is: overwriting in place, which some file systems
-// and most flash do not honour.
-const Class = "best-effort"
-
 // Options are what New can be told. The zero value holds the defaults.
 type Options struct {
 	// Host names the machine that the root store is bound to. Default: the host name
@@ -116,7 +112,7 @@ func Parse(url string) ([]string, error) {
 
 // Place returns the canonical URL of the mirrors, the host, and the class.
 func (s *Store) Place() keystore.Place {
-	return keystore.Place{URL: "file:" + strings.Join(s.paths, ",file:"), Host: s.host, Class: Class}
+	return keystore.Place{URL: "file:" + strings.Join(s.paths, ",file:"), Host: s.host, Class: keystore.ClassBestEffort}
 }
 
 // canonical makes path absolute and resolves the links among its directories, not the

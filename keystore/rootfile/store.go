@@ -105,7 +105,7 @@ func (s *Store) vacant(path string) error {
 
 // Load reads every mirror, without a lock and without writing. Mirrors that are missing,
 // damaged or readable by others are named in Away, as long as one is good.
-func (s *Store) Load(ctx context.Context) (keystore.RootContents, error) {
+func (s *Store) Load(ctx context.Context, _ ...keystore.RootID) (keystore.RootContents, error) {
 	if err := ctx.Err(); err != nil {
 		return keystore.RootContents{}, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 	}

@@ -113,7 +113,7 @@ type thief struct {
 	place    keystore.Place
 }
 
-func (t thief) Load(context.Context) (keystore.RootContents, error) {
+func (t thief) Load(context.Context, ...keystore.RootID) (keystore.RootContents, error) {
 	return keystore.RootContents{Store: t.contents.Store, Living: t.contents.Living}, nil
 }
 
