@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/oubli/oubli/internal/crew"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/pgstore"
 	"github.com/oubli/oubli/keystore/rootfile"
@@ -30,39 +31,38 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := setting(t, false, &keystore.CreateOptions{Shards: 64, Lease: lease, Grace: c.grace})
-			crew := &crew{dir: t.TempDir(), begin: now(),
-				base: config{DSN: s.dsn, Roots: s.roots, Idle: true, Standbys: c.standbys}}
-			eraser := crew.hire(t, "eraser", nil)
-			reader := crew.hire(t, "reader", nil)
-			asleep := crew.hire(t, "asleep", nil)
+			procs := crew.New(t, crew.Config{DSN: s.dsn, Roots: s.roots, Idle: true, Standbys: c.standbys})
+			eraser := procs.Hire(t, "eraser", nil, nil)
+			reader := procs.Hire(t, "reader", nil, nil)
+			asleep := procs.Hire(t, "asleep", nil, nil)
 			const victim = 1
 			everybody := []int64{1, 2, 3, 4, 5}
 			for _, id := range everybody {
-				require.Equal(t, "wrote", eraser.ask(patience, "write", id))
+				require.Equal(t, "wrote", eraser.Ask(crew.Patience, "write", id))
 			}
-			for _, p := range crew.procs {
-				require.Equal(t, "plain 5", p.ask(patience, "open", everybody...))
+			for _, p := range procs.Procs {
+				require.Equal(t, "plain 5", p.Ask(crew.Patience, "open", everybody...))
 			}
 
 			s.primary.CaughtUp(t, s.standby)
 			run(t, s.standby.DSN(), "alter system set primary_conninfo = ''", "select pg_reload_conf()")
 			require.Eventually(t, func() bool { return count(t, s.primary.DSN(), "select count(*) from pg_stat_replication") == 0 },
-				patience, 10*time.Millisecond)
-			asleep.signal(unix.SIGSTOP) // it never hears of the erasure
-			eraser.ask(patience, "erase", victim)
-			require.Contains(t, reader.ask(patience, "open", victim), "erased")
+				crew.Patience, 10*time.Millisecond)
+			asleep.Signal(unix.SIGSTOP) // it never hears of the erasure
+			eraser.Ask(crew.Patience, "erase", victim)
+			require.Contains(t, reader.Ask(crew.Patience, "open", victim), "erased")
 			s.failover(t)
-			asleep.signal(unix.SIGCONT)
+			asleep.Signal(unix.SIGCONT)
 			time.Sleep(lease) // what a poll of the old primary's allowed may be served till then, the erased as erased
 
 			behind := keystore.ErrBehind.Error()
-			for _, p := range crew.procs {
+			for _, p := range procs.Procs {
 				for _, id := range everybody {
-					require.Contains(t, p.ask(patience, "open", id), behind, p.Name)
+					require.Contains(t, p.Ask(crew.Patience, "open", id), behind, p.Name)
 				}
-				require.NotEqual(t, "wrote", p.ask(patience, "write", 2), p.Name)
+				require.NotEqual(t, "wrote", p.Ask(crew.Patience, "write", 2), p.Name)
 			}
-			_, _, err := connect(t.Context(), config{DSN: s.dsn, Roots: s.roots}, discard(t))
+			_, err := s.open(t)
 			require.ErrorIs(t, err, keystore.ErrBehind)
 
 			backend, err := pgstore.Open(t.Context(), s.dsn, nil)
@@ -71,23 +71,22 @@ func TestAStandbyThatLaggedServesNobody(t *testing.T) {
 			require.NoError(t, err)
 			report, err := keystore.Restore(t.Context(), backend, roots, nil)
 			require.NoError(t, err)
-			require.Equal(t, []keystore.Subject{subjectOf(victim)}, report.Replayed)
+			require.Equal(t, []keystore.Subject{crew.Subject(victim)}, report.Replayed)
 			require.NoError(t, backend.Close())
 
-			crew.base.Standbys = nil
-			fresh := crew.hire(t, "fresh", nil)
-			require.Contains(t, fresh.ask(patience, "open", victim), "erased")
-			require.Equal(t, "refused", fresh.ask(patience, "sweep", victim))
-			require.Equal(t, "plain 4", fresh.ask(patience, "open", everybody[1:]...))
-			require.Equal(t, "wrote", fresh.ask(patience, "write", 2))
-			for _, p := range crew.procs {
+			fresh := procs.Hire(t, "fresh", func(o *crew.Config) { o.Standbys = nil }, nil)
+			require.Contains(t, fresh.Ask(crew.Patience, "open", victim), "erased")
+			require.Equal(t, "refused", fresh.Ask(crew.Patience, "sweep", victim))
+			require.Equal(t, "plain 4", fresh.Ask(crew.Patience, "open", everybody[1:]...))
+			require.Equal(t, "wrote", fresh.Ask(crew.Patience, "write", 2))
+			for _, p := range procs.Procs {
 				if p == fresh {
 					continue
 				}
-				require.False(t, strings.HasPrefix(p.ask(patience, "open", victim), "plain"), p.Name)
+				require.False(t, strings.HasPrefix(p.Ask(crew.Patience, "open", victim), "plain"), p.Name)
 			}
-			for _, p := range crew.procs {
-				p.quit(t)
+			for _, p := range procs.Procs {
+				p.Quit(t)
 			}
 		})
 	}
@@ -99,12 +98,11 @@ func TestARootOutlivesAStandbyThatLags(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	s := setting(t, false, &keystore.CreateOptions{Shards: 64, Lease: lease})
-	keys, pool, err := connect(ctx, config{DSN: s.dsn, Roots: s.roots, Standbys: []string{"second"}}, discard(t))
+	keys, err := s.open(t, "second")
 	require.NoError(t, err)
-	defer pool.Close()
 	defer keys.Close()
 	for id := range int64(3) {
-		_, err := keys.Ensure(ctx, nil, []string{""}, subjectOf(id+1))
+		_, err := keys.Ensure(ctx, nil, []string{""}, crew.Subject(id+1))
 		require.NoError(t, err)
 	}
 	roots, err := rootfile.New(s.roots, nil)
@@ -117,8 +115,8 @@ func TestARootOutlivesAStandbyThatLags(t *testing.T) {
 	run(t, s.standby.DSN(), "select pg_wal_replay_pause()")
 	require.Eventually(t, func() bool {
 		return count(t, s.standby.DSN(), "select count(*) where pg_get_wal_replay_pause_state() = 'paused'") == 1
-	}, patience, 10*time.Millisecond)
-	es, err := keys.Erase(ctx, keystore.Request{Subject: subjectOf(1)})
+	}, crew.Patience, 10*time.Millisecond)
+	es, err := keys.Erase(ctx, keystore.Request{Subject: crew.Subject(1)})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	require.ErrorContains(t, err, "second")
 	require.NoError(t, es[0].Err)
@@ -131,7 +129,7 @@ func TestARootOutlivesAStandbyThatLags(t *testing.T) {
 
 	run(t, s.standby.DSN(), "select pg_wal_replay_resume()")
 	require.NoError(t, keys.Advance(ctx))
-	st, err := keys.Status(ctx, subjectOf(1))
+	st, err := keys.Status(ctx, crew.Subject(1))
 	require.NoError(t, err)
 	require.True(t, st[0].Final)
 	after, err = roots.Load(ctx)

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oubli/oubli/internal/crew"
 	"github.com/oubli/oubli/internal/pgtest"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/pgstore"
@@ -48,7 +49,7 @@ func setting(t *testing.T, synchronous bool, o *keystore.CreateOptions) *scene {
 	for _, path := range s.roots {
 		require.NoError(t, os.Mkdir(filepath.Dir(path), 0o700))
 	}
-	run(t, own, strings.Split(createNotes, ";")...)
+	run(t, own, strings.Split(crew.CreateTable, ";")...)
 	backend, err := pgstore.Create(t.Context(), s.dsn, nil)
 	require.NoError(t, err)
 	roots, err := rootfile.New(s.roots, nil)
@@ -56,6 +57,21 @@ func setting(t *testing.T, synchronous bool, o *keystore.CreateOptions) *scene {
 	require.NoError(t, keystore.Create(t.Context(), backend, roots, o))
 	require.NoError(t, backend.Close())
 	return s
+}
+
+func TestMain(m *testing.M) { crew.Main(m, openRoots) }
+
+func openRoots(c crew.Config, _ *crew.Gate) (keystore.RootStore, error) {
+	return rootfile.New(c.Roots, nil)
+}
+
+// open opens the keystore as the processes do.
+func (s *scene) open(t *testing.T, standbys ...string) (*keystore.Store, error) {
+	t.Helper()
+	c := crew.Config{DSN: s.dsn, Roots: s.roots, Standbys: standbys}
+	roots, err := openRoots(c, nil)
+	require.NoError(t, err)
+	return crew.Open(t.Context(), c, roots, nil)
 }
 
 // leads is the DSN of the database on whichever of first and the standby is the primary.

@@ -30,11 +30,14 @@ const (
 // Proxy starts a Proxy before the server. It ends with the test.
 func (s *Server) Proxy(t testing.TB) *Proxy {
 	t.Helper()
-	p := &Proxy{
-		addr:   fmt.Sprintf("127.0.0.1:%d", freePort()),
-		server: fmt.Sprintf("127.0.0.1:%d", s.port),
-		conns:  map[net.Conn]bool{},
-	}
+	return NewProxy(t, fmt.Sprintf("127.0.0.1:%d", freePort()), fmt.Sprintf("127.0.0.1:%d", s.port))
+}
+
+// NewProxy starts a Proxy that listens on one address and leads to another, of whatever
+// server. It ends with the test. It listens in the network namespace of the calling thread.
+func NewProxy(t testing.TB, addr, server string) *Proxy {
+	t.Helper()
+	p := &Proxy{addr: addr, server: server, conns: map[net.Conn]bool{}}
 	p.changed = sync.NewCond(&p.mu)
 	p.Restore(t)
 	t.Cleanup(p.Cut)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"context"
@@ -20,44 +20,50 @@ import (
 	"github.com/oubli/oubli/internal/pgtest"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/pgstore"
-	"github.com/oubli/oubli/keystore/rootfile"
 )
 
 // workerVariable makes the test binary a worker; it holds a config.
 const workerVariable = "OUBLI_CHAOS_WORKER"
 
-func TestMain(m *testing.M) {
+// Opener opens the root store that a Config names, in the process that will use it. It may
+// make steps of its own for the gate.
+type Opener func(c Config, g *Gate) (keystore.RootStore, error)
+
+// Main is the TestMain of a package: in a process that a test started it does the work, in
+// others it runs the tests with [pgtest.Main]. It does not return.
+func Main(m *testing.M, open Opener) {
 	text, is := os.LookupEnv(workerVariable)
 	if !is {
 		pgtest.Main(m)
 	}
-	var c config
+	var c Config
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		panic(err)
 	}
-	if err := work(c); err != nil {
+	if err := work(c, open); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(0)
 }
 
-// config is what a worker is told.
-type config struct {
-	Name     string
-	Index    int64 // of this worker among all; its rows have their own numbers
-	DSN      string
-	Roots    []string
-	Standbys []string
-	Journal  string
-	Chance   int           // see watched
-	Begin    time.Duration // of the run, by boot time
+// Config is what a process is told.
+type Config struct {
+	DSN      string        // of the database with the keystore and the rows
+	Roots    []string      // for the Opener
+	Standbys []string      // see pgstore.Options
+	Chance   int           // one of so many steps of an advance is the last of the process; 0: none
 	Idle     bool          // does only what it is commanded
+	Name     string        // set by Hire, as is what follows
+	Index    int64         // of this process among all; its rows have their own numbers
+	Journal  string        // the file
+	Begin    time.Duration // of the run, by boot time
 }
 
 // worker is one of the processes.
 type worker struct {
-	config
+	Config
+	gate    *Gate
 	journal *journal
 	keys    *keystore.Store
 	codec   *fieldcrypt.Codec[note]
@@ -72,36 +78,44 @@ type worker struct {
 	loops    sync.WaitGroup
 }
 
-// connect opens the keystore of a worker. The caller closes the pool.
-func connect(ctx context.Context, c config, j *journal) (*keystore.Store, *pgxpool.Pool, error) {
-	pool, err := pgxpool.New(ctx, c.DSN)
+// connect opens the keystore and the rows of a worker.
+func (w *worker) connect(ctx context.Context, open Opener) error {
+	pool, err := pgxpool.New(ctx, w.DSN)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	roots, err := rootfile.New(c.Roots, nil)
+	roots, err := open(w.Config, w.gate)
+	if err == nil {
+		w.keys, err = Open(ctx, w.Config, watched{roots: roots, journal: w.journal, chance: w.Chance}, w.gate)
+	}
 	if err != nil {
-		return nil, nil, errors.Join(err, closed(pool))
+		pool.Close()
+		return err
 	}
-	backend, err := pgstore.Open(ctx, c.DSN, &pgstore.Options{Standbys: c.Standbys})
-	if err != nil {
-		return nil, nil, errors.Join(err, closed(pool))
-	}
-	keys, err := keystore.Open(ctx, backend, watched{roots: roots, journal: j, chance: c.Chance}, nil)
-	if err != nil {
-		return nil, nil, errors.Join(err, backend.Close(), closed(pool))
-	}
-	return keys, pool, nil
-}
-
-func closed(pool *pgxpool.Pool) error {
-	pool.Close()
+	w.table = table{pool}
 	return nil
 }
 
+// Open opens a keystore as a process that is told c does. The gate may be nil.
+func Open(ctx context.Context, c Config, roots keystore.RootStore, g *Gate) (*keystore.Store, error) {
+	if g == nil {
+		g = &Gate{}
+	}
+	backend, err := pgstore.Open(ctx, c.DSN, &pgstore.Options{Standbys: c.Standbys})
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keystore.Open(ctx, gated{backend, g}, roots, nil)
+	if err != nil {
+		return nil, errors.Join(err, backend.Close())
+	}
+	return keys, nil
+}
+
 // work is a worker from its start to its end.
-func work(c config) error {
+func work(c Config, open Opener) error {
 	ctx := context.Background()
-	w := &worker{config: c, mine: map[int64]note{}}
+	w := &worker{Config: c, gate: &Gate{}, mine: map[int64]note{}}
 	var err error
 	if w.journal, err = openJournal(c.Journal); err != nil {
 		return err
@@ -110,12 +124,9 @@ func work(c config) error {
 	if err != nil {
 		return err
 	}
-	for { // the database may be away
-		began := now()
-		var pool *pgxpool.Pool
-		w.keys, pool, err = connect(ctx, c, w.journal)
-		if err == nil {
-			w.table = table{pool}
+	for { // the database or the root store may be away
+		began := Now()
+		if err = w.connect(ctx, open); err == nil {
 			break
 		}
 		w.failed("open the keystore", began, err)
@@ -185,7 +196,7 @@ const firstShared = 1_000_000
 
 // some are subjects, of a range that grows. Most are of those that came last.
 func (w *worker) some(n int) []int64 {
-	size := 60 + int64((now()-w.Begin)*40/time.Second)
+	size := 60 + int64((Now()-w.Begin)*40/time.Second)
 	ids := make([]int64, n)
 	for i := range ids {
 		ids[i] = firstShared + size - 1 - rand.Int64N(min(size, 300))

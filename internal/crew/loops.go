@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	gateTime  = 5 * time.Second // that somebody may take to come to a gate
 	callTime  = 5 * time.Second
 	eraseTime = 20 * time.Second
 	maxSample = 400
@@ -66,9 +67,9 @@ func (w *worker) open(ctx context.Context, list []note) bool {
 	for i := range list {
 		rows[i] = new(list[i])
 	}
-	began := now()
+	began := Now()
 	err := w.codec.Open(ctx, rows...)
-	at := now()
+	at := Now()
 	var bad *fieldcrypt.BatchError
 	if err != nil && !errors.As(err, &bad) {
 		w.failed("open rows", began, err)
@@ -127,9 +128,9 @@ func (w *worker) lookUp(ctx context.Context, list []note) *held {
 	defer cancel()
 	subjects := make([]keystore.Subject, len(list))
 	for i := range list {
-		subjects[i] = subjectOf(list[i].Subject)
+		subjects[i] = Subject(list[i].Subject)
 	}
-	began := now()
+	began := Now()
 	keys, err := w.keys.Lookup(ctx, nil, subjects...)
 	if err != nil {
 		w.failed("look keys up", began, err)
@@ -150,7 +151,7 @@ func (w *worker) lookUp(ctx context.Context, list []note) *held {
 		case plain != text:
 			e.what, e.note = wrong, "a key opens another content than was written"
 		}
-		e.at = now()
+		e.at = Now()
 		h.found = append(h.found, e)
 	}
 	return h
@@ -158,10 +159,10 @@ func (w *worker) lookUp(ctx context.Context, list []note) *held {
 
 // check makes the final check: opened is what it finds fresh, and counts from just before.
 func (w *worker) check(h *held) (fresh bool) {
-	began := now()
+	began := Now()
 	fresh = keystore.Fresh(h.keys...)
 	for i, e := range h.found {
-		e.at = now()
+		e.at = Now()
 		switch {
 		case e.what == stale && fresh:
 			// It passed for fresh that the subject does not have the key.
@@ -205,13 +206,13 @@ func (w *worker) put(ctx context.Context, n note) what {
 	defer cancel()
 	n.Text, n.Tax = wants(n.Row, n.Version)
 	plain := n.Text
-	e := entry{began: now(), subject: n.Subject, row: n.Row, version: n.Version}
+	e := entry{began: Now(), subject: n.Subject, row: n.Row, version: n.Version}
 	n, err := w.codec.Seal(ctx, n)
 	if w.refused(e, err) {
 		return refused
 	}
-	e.began = now()
-	keys, err := w.keys.Ensure(ctx, nil, []string{""}, subjectOf(n.Subject))
+	e.began = Now()
+	keys, err := w.keys.Ensure(ctx, nil, []string{""}, Subject(n.Subject))
 	if err == nil {
 		n.Raw, err = sealRaw(keys[0], n.Row, plain)
 	}
@@ -232,7 +233,7 @@ func (w *worker) put(ctx context.Context, n note) what {
 
 // refused notes what came of asking for a key to write with, and tells whether none came.
 func (w *worker) refused(e entry, err error) bool {
-	e.at = now()
+	e.at = Now()
 	switch kind := kindOf(err); {
 	case err == nil:
 		e.what = sealed
@@ -252,8 +253,8 @@ func (w *worker) refused(e entry, err error) bool {
 func (w *worker) rotate(ctx context.Context, id int64) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	e := entry{what: rotated, began: now(), subject: id}
-	errs, err := w.keys.Rotate(ctx, subjectOf(id))
+	e := entry{what: rotated, began: Now(), subject: id}
+	errs, err := w.keys.Rotate(ctx, Subject(id))
 	if err != nil {
 		w.failed("rotate keys", e.began, err)
 		return
@@ -269,11 +270,11 @@ func (w *worker) rotate(ctx context.Context, id int64) {
 func (w *worker) erase(ctx context.Context, ids ...int64) (n int) {
 	ctx, cancel := context.WithTimeout(ctx, eraseTime)
 	defer cancel()
-	began := now()
+	began := Now()
 	var rs []keystore.Request
 	for _, id := range ids {
 		w.journal.write(entry{what: asked, subject: id})
-		rs = append(rs, keystore.Request{Subject: subjectOf(id)})
+		rs = append(rs, keystore.Request{Subject: Subject(id)})
 	}
 	es, err := w.keys.Erase(ctx, rs...)
 	if err != nil {
@@ -297,7 +298,7 @@ func (w *worker) erase(ctx context.Context, ids ...int64) (n int) {
 func (w *worker) advance(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, eraseTime)
 	defer cancel()
-	began := now()
+	began := Now()
 	if err := w.keys.Advance(ctx); err != nil {
 		w.failed("advance", began, err)
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"cmp"
@@ -11,22 +11,23 @@ import (
 	"time"
 )
 
-// verdict is what the journals of a run say together.
-type verdict struct {
-	asked   map[int64]time.Duration // by subject: when its erasure was first asked for
-	gone    map[int64]time.Duration // by subject: when its erasure first returned
-	doubt   map[int64]int           // by subject: calls to erase it of which it is not known what they did
-	acked   map[int64]int64         // by row: the version that the database said is there
-	begun   map[int64]int64         // by row: the version that was written last, there or not
-	count   map[what]int
-	cutOff  int           // advances that a kill cut off
-	silence time.Duration // the longest time in which no process opened anything
-	faults  []string
+// Verdict is what the journals of a run say together.
+type Verdict struct {
+	Faults  []string      // what must not be
+	CutOff  int           // advances that a kill cut off
+	Silence time.Duration // the longest time in which no process opened anything
+
+	asked map[int64]time.Duration // by subject: when its erasure was first asked for
+	gone  map[int64]time.Duration // by subject: when its erasure first returned
+	doubt map[int64]int           // by subject: calls to erase it of which it is not known what they did
+	acked map[int64]int64         // by row: the version that the database said is there
+	begun map[int64]int64         // by row: the version that was written last, there or not
+	count map[what]int
 }
 
 // judge reads all entries twice, by calling each.
-func judge(each func(func(entry))) *verdict {
-	v := &verdict{asked: map[int64]time.Duration{}, gone: map[int64]time.Duration{}, doubt: map[int64]int{},
+func judge(each func(func(entry))) *Verdict {
+	v := &Verdict{asked: map[int64]time.Duration{}, gone: map[int64]time.Duration{}, doubt: map[int64]int{},
 		acked: map[int64]int64{}, begun: map[int64]int64{}, count: map[what]int{}}
 	first := func(m map[int64]time.Duration, e entry) {
 		if at, ok := m[e.subject]; !ok || e.at < at {
@@ -57,18 +58,18 @@ func judge(each func(func(entry))) *verdict {
 			advancing[e.by] = false
 		case started:
 			if advancing[e.by] {
-				v.cutOff++
+				v.CutOff++
 			}
 			advancing[e.by] = false
 		}
 	})
 	slices.Sort(served)
 	for i := 1; i < len(served); i++ {
-		v.silence = max(v.silence, served[i]-served[i-1])
+		v.Silence = max(v.Silence, served[i]-served[i-1])
 	}
 	each(func(e entry) {
-		if fault := v.fault(e); fault != "" && len(v.faults) < 100 {
-			v.faults = append(v.faults, fmt.Sprintf("%s: subject %d row %d version %d, from %v to %v: %s",
+		if fault := v.fault(e); fault != "" && len(v.Faults) < 100 {
+			v.Faults = append(v.Faults, fmt.Sprintf("%s: subject %d row %d version %d, from %v to %v: %s",
 				e.by, e.subject, e.row, e.version, e.began, e.at, fault))
 		}
 	})
@@ -76,7 +77,7 @@ func judge(each func(func(entry))) *verdict {
 }
 
 // fault says what is wrong with an entry, "" if nothing.
-func (v *verdict) fault(e entry) string {
+func (v *Verdict) fault(e entry) string {
 	at, isGone := v.gone[e.subject]
 	late := isGone && e.began > at
 	since, isAsked := v.asked[e.subject]
@@ -96,10 +97,10 @@ func (v *verdict) fault(e entry) string {
 	return ""
 }
 
-// lacking is what must still happen for the run to tell anything.
-func (v *verdict) lacking() (list []string) {
-	if v.cutOff < 2 {
-		list = append(list, fmt.Sprintf("%d advances cut off by a kill, of 2", v.cutOff))
+// Lacking is what must still happen for the run to tell anything.
+func (v *Verdict) Lacking() (list []string) {
+	if v.CutOff < 2 {
+		list = append(list, fmt.Sprintf("%d advances cut off by a kill, of 2", v.CutOff))
 	}
 	if len(v.gone) < 20 {
 		list = append(list, fmt.Sprintf("%d subjects erased, of 20", len(v.gone)))
@@ -117,7 +118,7 @@ func (v *verdict) lacking() (list []string) {
 
 // judgeRow says what is wrong with a row that is there, and that reads as text and tax.
 // Nobody asked to erase its subject.
-func (v *verdict) judgeRow(n note) string {
+func (v *Verdict) judgeRow(n note) string {
 	text, tax := wants(n.Row, n.Version)
 	switch {
 	case n.Version < v.acked[n.Row]:
@@ -131,11 +132,11 @@ func (v *verdict) judgeRow(n note) string {
 }
 
 // String is what happened, and how often.
-func (v *verdict) String() string {
+func (v *Verdict) String() string {
 	var parts []string
 	for _, w := range slices.SortedFunc(maps.Keys(v.count), func(a, b what) int { return cmp.Compare(v.count[b], v.count[a]) }) {
 		parts = append(parts, fmt.Sprintf("%d %s", v.count[w], w))
 	}
 	return fmt.Sprintf("%d subjects erased, %d advances cut off by a kill, nobody served for %v at most; entries: %s",
-		len(v.gone), v.cutOff, v.silence.Round(time.Millisecond), strings.Join(parts, ", "))
+		len(v.gone), v.CutOff, v.Silence.Round(time.Millisecond), strings.Join(parts, ", "))
 }

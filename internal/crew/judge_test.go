@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"path/filepath"
@@ -47,17 +47,17 @@ func TestTheJudge(t *testing.T) {
 			v := judge(func(f func(entry)) { require.NoError(t, readJournal(path, "it", f)) })
 			require.Len(t, v.gone, 1)
 			if c.fault == "" {
-				require.Empty(t, v.faults)
+				require.Empty(t, v.Faults)
 				return
 			}
-			require.Len(t, v.faults, 1)
-			require.Contains(t, v.faults[0], c.fault)
+			require.Len(t, v.Faults, 1)
+			require.Contains(t, v.Faults[0], c.fault)
 		})
 	}
 }
 
 func TestTheJudgeOfRows(t *testing.T) {
-	v := &verdict{acked: map[int64]int64{7: 2}, begun: map[int64]int64{7: 3}}
+	v := &Verdict{acked: map[int64]int64{7: 2}, begun: map[int64]int64{7: 3}}
 	row := func(version int64, of int64) note {
 		text, tax := wants(7, of)
 		return note{Row: 7, Version: version, Text: text, Tax: tax}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"context"
@@ -58,7 +58,9 @@ func (w watched) Destroy(ctx context.Context, ids []keystore.RootID) error {
 func (w watched) Create(ctx context.Context, c keystore.RootContents) error {
 	return w.roots.Create(ctx, c)
 }
-func (w watched) Load(ctx context.Context, keys ...keystore.RootID) (keystore.RootContents, error) { return w.roots.Load(ctx, keys...) }
+func (w watched) Load(ctx context.Context, keys ...keystore.RootID) (keystore.RootContents, error) {
+	return w.roots.Load(ctx, keys...)
+}
 func (w watched) Trim(ctx context.Context, final func(keystore.Tombstone) bool) error {
 	return w.roots.Trim(ctx, final)
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"bufio"
@@ -20,6 +20,8 @@ import (
 //	check        make the final check of what is held; "fresh" or "stale"
 //	erase ID     "erased", or "failed"
 //	sweep ID...  ask for keys to write for subjects; "refused" if no one got any
+//	gate STEP    hold the next who comes to a step; "there" when somebody waits, or "nobody"
+//	go           let whoever waits at the gate go on
 //	end          end the loops
 func (w *worker) obey(ctx context.Context, in io.Reader, out io.Writer) error {
 	var h *held
@@ -28,6 +30,13 @@ func (w *worker) obey(ctx context.Context, in io.Reader, out io.Writer) error {
 	for lines.Scan() {
 		number, command, _ := strings.Cut(lines.Text(), " ")
 		command, rest, _ := strings.Cut(command, " ")
+		answer := "failed"
+		if command == "gate" {
+			if answer = "nobody"; w.gate.hold(strings.TrimSpace(rest), gateTime) {
+				answer = "there"
+			}
+			rest = ""
+		}
 		var ids []int64
 		for f := range strings.FieldsSeq(rest) {
 			id, err := strconv.ParseInt(f, 10, 64)
@@ -36,8 +45,10 @@ func (w *worker) obey(ctx context.Context, in io.Reader, out io.Writer) error {
 			}
 			ids = append(ids, id)
 		}
-		answer := "failed"
 		switch command {
+		case "go":
+			w.gate.letGo()
+			answer = "gone"
 		case "write":
 			answer = string(w.put(ctx, w.newRow(ids[0])))
 		case "open":
@@ -57,6 +68,7 @@ func (w *worker) obey(ctx context.Context, in io.Reader, out io.Writer) error {
 		case "sweep":
 			answer = w.sweep(ctx, ids)
 		case "end":
+			w.gate.letGo()
 			w.stopping.Store(true)
 			w.loops.Wait()
 			answer = "ended"
@@ -117,18 +129,18 @@ func (w *worker) openAll(ctx context.Context, ids []int64) string {
 // sweep asks for a key to write for each subject. All of them were erased.
 func (w *worker) sweep(ctx context.Context, ids []int64) string {
 	for _, id := range ids {
-		e := entry{began: now(), subject: id}
-		keys, err := w.keys.Ensure(ctx, nil, []string{""}, subjectOf(id))
+		e := entry{began: Now(), subject: id}
+		keys, err := w.keys.Ensure(ctx, nil, []string{""}, Subject(id))
 		if err == nil {
 			err = keys[0].WriteErr()
 		}
 		if !w.refused(e, err) || kindOf(err) != dark {
 			return fmt.Sprintf("subject %d: %v", id, err)
 		}
-		if e.began = now(); w.keys.Restrict(ctx, subjectOf(id), nil) == nil {
+		if e.began = Now(); w.keys.Restrict(ctx, Subject(id), nil) == nil {
 			w.journal.write(entry{what: wrong, began: e.began, subject: id, note: "an erased subject can be restricted"})
 		}
-		if _, err := w.keys.Lookup(ctx, nil, subjectOf(id)); err != nil {
+		if _, err := w.keys.Lookup(ctx, nil, Subject(id)); err != nil {
 			return err.Error()
 		}
 	}

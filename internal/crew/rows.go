@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"context"
@@ -20,7 +20,8 @@ import (
 // person is the kind of all subjects.
 const person = "person"
 
-const createNotes = `
+// CreateTable makes the application's table.
+const CreateTable = `
 create table notes (row bigint primary key, subject bigint not null, version bigint not null,
 	text text not null, tax text not null, raw bytea not null);
 create index on notes (subject)`
@@ -49,7 +50,8 @@ func wants(row, version int64) (text, tax string) {
 	return text, fmt.Sprintf("tax of row %d version %d", row, version)
 }
 
-func subjectOf(id int64) keystore.Subject {
+// Subject is the subject of a number.
+func Subject(id int64) keystore.Subject {
 	s, err := keystore.NewSubject(person, id)
 	if err != nil {
 		panic(err)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package pgchaos
+package crew
 
 import (
 	"bufio"
@@ -53,8 +53,8 @@ const (
 	wrong    what = "wrong"   // what must not be; note says what
 )
 
-// now is the boot time, the same in all processes of the machine.
-func now() time.Duration {
+// Now is the boot time, the same in all processes of the machine.
+func Now() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
 		panic(err)
@@ -77,7 +77,7 @@ func openJournal(path string) (*journal, error) {
 
 func (j *journal) write(e entry) {
 	if e.at == 0 {
-		e.at = now()
+		e.at = Now()
 	}
 	line := fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%d\t%s\n", e.what, e.began, e.at, e.subject, e.row, e.version,
 		strings.NewReplacer("\n", " ", "\t", " ").Replace(e.note))
