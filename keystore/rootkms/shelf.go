@@ -15,8 +15,9 @@ type Shelf interface {
 	Get(ctx context.Context, name string) (value []byte, rev string, err error)
 
 	// Put writes a document of at most 256 KB if its revision is still rev ("": there is
-	// none), durably, and returns the new one; else it fails with ErrConflict. After
-	// another error it is unknown whether it was written. Names are letters, digits and -.
+	// none), durably, and returns the new one, which the document never had before, also
+	// not before it was deleted; else it fails with ErrConflict. After another error it is
+	// unknown whether it was written. Names are letters, digits and -.
 	Put(ctx context.Context, name string, value []byte, rev string) (string, error)
 
 	// Delete removes a document under the same condition. It need not be removed

@@ -1,0 +1,296 @@
+package rootkms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// A key that wraps a living root must never be destroyed, and a service that only drops
+// its oldest versions destroys with one whatever is older. So, before the service is
+// asked to destroy anything:
+//
+//   - roots that are dying are so durably, and their wrapped bytes are out of the head;
+//   - living roots whose keys stand in the way are wrapped by fresh keys, durably;
+//   - the head's count of sweeps was raised by a compare-and-swap on a head in which both
+//     held. Who made a key before, and has not written it to the head, fails its own
+//     compare-and-swap, sees the count, and makes another.
+//
+// A key in the head is therefore either dying, or newer than all that are. What then
+// happens, how late and how often, destroys nothing living.
+
+// Destroy implements [keystore.RootStore]. It goes on with whatever is dying, whoever
+// asked for it.
+func (s *Store) Destroy(ctx context.Context, ids []keystore.RootID) error {
+	return s.sweep(ctx, "destroy roots", func(h *head) (bool, error) {
+		if h.phase == removing {
+			return false, fmt.Errorf("%w: %s was given up and is being removed", keystore.ErrMismatch, s.Place().URL)
+		}
+		changed := false
+		for _, id := range ids {
+			e := h.root(id)
+			switch {
+			case e == nil:
+				changed = h.remember(id) || changed
+			case !e.dying:
+				s.kill(e)
+				changed = true
+			}
+		}
+		return changed, nil
+	})
+}
+
+// kill makes a living root a dying one.
+func (s *Store) kill(e *entry) {
+	e.dying, e.wrapped, e.asked = true, nil, s.now()
+	e.until = e.asked.Add(s.Place().Delay)
+}
+
+// sweep has the keys destroyed of what is dying once mark has changed the head.
+func (s *Store) sweep(ctx context.Context, what string, mark func(h *head) (changed bool, err error)) error {
+	var old []string // keys that an earlier sweep was about
+	var h *head
+	fresh := map[keystore.RootID]*wrapped{}
+	err := retry(ctx, what, func() (err error) {
+		if h, err = s.head(ctx); err != nil {
+			return err
+		}
+		changed, err := mark(h)
+		if err != nil {
+			return err
+		}
+		inWay := s.keys.Before(h.livingKeys(), h.deadKeys())
+		if len(inWay) > 0 && changed { // what dies is dying before anything that may fail
+			if err := s.put(ctx, h); err != nil {
+				return err
+			}
+			changed = false
+		}
+		old = h.doomedKeys()
+		rewrapped, err := s.rewrap(ctx, h, inWay, fresh)
+		if err != nil {
+			return err
+		}
+		if rewrapped || h.spared() {
+			h.doom()
+			changed = true
+		}
+		if !changed {
+			return nil
+		}
+		return s.put(ctx, h)
+	})
+	if err != nil {
+		return err
+	}
+	dead := h.deadKeys()
+	if len(dead) == 0 {
+		return nil
+	}
+	states, err := s.destroyKeys(ctx, dead, old)
+	if states == nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := errors.Join(err, s.confirm(ctx, what, states)); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// rewrap wraps the living roots whose keys are in the way by fresh ones.
+func (s *Store) rewrap(ctx context.Context, h *head, inWay []string, fresh map[keystore.RootID]*wrapped) (changed bool, err error) {
+	for i := range h.roots {
+		e := &h.roots[i]
+		if e.dying || !slices.Contains(inWay, e.key) {
+			continue
+		}
+		w := fresh[e.id]
+		if !w.good(h) {
+			secret, err := s.unwrap(ctx, h, e)
+			if errors.Is(err, keystore.ErrNotFound) {
+				states, stateErr := s.keys.State(ctx, []string{e.key})
+				if stateErr == nil && states[0].Fate == Gone {
+					continue // lost already, whatever is destroyed
+				}
+			}
+			if err != nil {
+				return false, fmt.Errorf("a living root stands in the way: %w", s.explain(ctx, h, e, err))
+			}
+			w, err = s.wrap(ctx, h, e.id, e.epoch, &secret)
+			clear(secret[:])
+			if err != nil {
+				return false, err
+			}
+			if h.uses(w.key) {
+				return false, fmt.Errorf("%w: key %s serves another root", keystore.ErrConflict, w.key)
+			}
+			fresh[e.id] = w
+		}
+		e.former = append(slices.Clone(e.former), e.key)
+		e.key, e.wrapped = w.key, w.blob
+		changed = true
+	}
+	return changed, nil
+}
+
+// destroyKeys has keys destroyed and asks what became of them. Those that an earlier sweep
+// was about are asked for first: what is gone or dying is left alone.
+func (s *Store) destroyKeys(ctx context.Context, dead, old []string) (map[string]KeyState, error) {
+	states := make(map[string]KeyState, len(dead))
+	ask := func(names []string) error {
+		got, err := s.keys.State(ctx, names)
+		if err == nil && len(got) != len(names) {
+			err = fmt.Errorf("%w: the service told of %d keys, not of %d", keystore.ErrUnavailable, len(got), len(names))
+		}
+		for i := range got {
+			if err == nil {
+				states[names[i]] = got[i]
+			}
+		}
+		return err
+	}
+	if len(old) > 0 {
+		if err := ask(old); err != nil {
+			return nil, err
+		}
+	}
+	todo := slices.DeleteFunc(slices.Clone(dead), func(n string) bool {
+		st, ok := states[n]
+		return ok && (st.Fate == Gone || st.Fate == Dying)
+	})
+	if len(todo) == 0 {
+		return states, nil
+	}
+	err := s.keys.Destroy(ctx, todo)
+	if err := ask(todo); err != nil { // it may have done a part
+		return nil, err
+	}
+	return states, err
+}
+
+// confirm notes in the head what became of the keys. What is gone, with all copies of it,
+// counts as destroyed.
+func (s *Store) confirm(ctx context.Context, what string, states map[string]KeyState) error {
+	var alive []string
+	err := retry(ctx, what, func() error {
+		h, err := s.head(ctx)
+		if err != nil {
+			return err
+		}
+		alive = nil
+		changed, now := false, s.now()
+		for i := range h.roots {
+			e := &h.roots[i]
+			former := len(e.former)
+			e.former = slices.DeleteFunc(slices.Clone(e.former), func(n string) bool {
+				st, ok := states[n]
+				if ok && st.Fate != Gone && st.Fate != Dying {
+					alive = append(alive, fmt.Sprintf("key %s of root %s", n, e.id))
+				}
+				return ok && st.Fate == Gone
+			})
+			changed = changed || len(e.former) < former
+			st, ok := states[e.key]
+			if !e.dying || !ok {
+				continue
+			}
+			gone, until := time.Time{}, e.until
+			switch {
+			case st.Fate == Gone && len(e.former) == 0:
+				if gone = e.gone; gone.IsZero() {
+					gone = now
+				}
+				until = gone.Add(s.copies)
+			case st.Fate == Dying:
+				until = st.Until.UTC().Truncate(time.Second).Add(s.copies)
+			case st.Fate != Gone:
+				alive = append(alive, fmt.Sprintf("key %s of root %s of epoch %d", e.key, e.id, e.epoch))
+				until = now.Add(s.Place().Delay)
+			}
+			changed = changed || !gone.Equal(e.gone) || !until.Equal(e.until)
+			e.gone, e.until = gone, until
+		}
+		h.roots = slices.DeleteFunc(h.roots, func(e entry) bool {
+			if e.gone.IsZero() || e.until.After(now) {
+				return false
+			}
+			if !e.scratch {
+				h.remember(e.id)
+			}
+			changed = true
+			return true
+		})
+		if !changed {
+			return nil
+		}
+		return s.put(ctx, h)
+	})
+	if err == nil && len(alive) > 0 {
+		err = fmt.Errorf("%w: the service was asked to destroy keys and still has them, usable or disabled: %s; see to it that it may destroy them", keystore.ErrUnavailable, strings.Join(alive, ", "))
+	}
+	return err
+}
+
+// Remove implements [keystore.RootStore]. The documents go when all keys are gone, and the
+// copies of them.
+func (s *Store) Remove(ctx context.Context) error {
+	const what = "remove the root store"
+	h, err := s.readHead(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if h == nil {
+		return nil
+	}
+	if err := s.giveUp(ctx, what); err != nil {
+		return err
+	}
+	if err := s.sweep(ctx, what, func(h *head) (bool, error) { return false, nil }); err != nil {
+		return err
+	}
+	if h, err = s.head(ctx); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	var until time.Time
+	for i := range h.roots {
+		if u := h.roots[i].until; u.After(until) {
+			until = u
+		}
+	}
+	if len(h.roots) > 0 {
+		return fmt.Errorf("%s: %w: the keys of %d roots at %s are gone on %s; until then it can't be said that the roots are; call again then", what, keystore.ErrUnavailable,
+			len(h.roots), s.Place().URL, until.Format(time.RFC3339))
+	}
+	for n := h.firstPage; n < h.nextPage; n++ {
+		if err := s.drop(ctx, pageName(n)); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	if err := s.shelf.Delete(ctx, headName, h.rev); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// giveUp makes everything dying, for good.
+func (s *Store) giveUp(ctx context.Context, what string) error {
+	return retry(ctx, what, func() error {
+		h, err := s.readHead(ctx)
+		if err != nil || h == nil || h.phase == removing {
+			return err
+		}
+		h.phase = removing
+		for i := range h.roots {
+			if e := &h.roots[i]; !e.dying {
+				s.kill(e)
+			}
+		}
+		return s.put(ctx, h)
+	})
+}
