@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 const (
-	// maxSuperseded bounds how many superseded roots live at a time, and with them the
-	// epoch record. When it is reached an advance waits until the oldest is due.
+	// maxSuperseded bounds how many superseded roots live, or are dying, at a time, and with
+	// them the epoch record, which every process reads with each poll, and what a root store
+	// holds. When it is reached an advance waits until the oldest is gone. From half of it on
+	// advances keep a distance, so that it is not reached in a burst and then for the whole
+	// of a grace and delay not again.
 	maxSuperseded = 128
 
 	// moveBudget bounds how many rings one commit moves, and so an advance's memory.
@@ -29,12 +33,26 @@ func (s *Store) Advance(ctx context.Context) error {
 
 // advance does what Advance says; force makes a new epoch even if nobody was erased.
 func (s *Store) advance(ctx context.Context, force bool) error {
+	done, err := s.mayAdvance(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.advanceAlone(ctx, force)
+}
+
+// mayAdvance waits until nobody else in this process advances.
+func (s *Store) mayAdvance(ctx context.Context) (done func(), err error) {
 	select {
 	case s.advancing <- struct{}{}:
-		defer func() { <-s.advancing }()
+		return func() { <-s.advancing }, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
+}
+
+// advanceAlone is advance for who may.
+func (s *Store) advanceAlone(ctx context.Context, force bool) error {
 	for try := 0; ; try++ {
 		if try == conflictTries {
 			return fmt.Errorf("advance: %w: %w after %d tries", ErrUnavailable, ErrConflict, try)
@@ -69,25 +87,13 @@ func (s *Store) advanceOnce(ctx context.Context, force bool) (more bool, err err
 		return false, err
 	}
 	if e.intent != nil {
-		return true, s.wonBy(ctx, e, s.finish(ctx, e, nil))
+		return true, s.outdated(ctx, e, s.finish(ctx, e, nil))
 	}
 	next, begin, err := s.begin(ctx, e, force)
 	if err != nil || next == nil {
-		return false, s.wonBy(ctx, e, err)
+		return false, s.outdated(ctx, e, err)
 	}
-	return false, s.wonBy(ctx, e, s.finish(ctx, next, begin))
-}
-
-// wonBy makes a conflict of the lack of a root that the record named when it was read, and
-// that others, who were faster by an epoch, have superseded and destroyed since.
-func (s *Store) wonBy(ctx context.Context, e *epochRecord, err error) error {
-	if !errors.Is(err, ErrMismatch) {
-		return err
-	}
-	if now, _, err2 := readEpoch(ctx, s.backend); err2 == nil && now.rev != e.rev {
-		return fmt.Errorf("%w: %w", ErrConflict, err)
-	}
-	return err
+	return false, s.outdated(ctx, e, s.finish(ctx, next, begin))
 }
 
 // begin prepares the intent: the tombstones and the anchor on all mirrors, a fresh root
@@ -151,7 +157,7 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 		}
 	}
 	next.roots = slices.DeleteFunc(next.roots, func(r rootInfo) bool { return slices.Contains(e.dead(before), r.id) })
-	waits := len(next.roots) > maxSuperseded && !force
+	waits := !force && next.crowded(s.now(), s.grace+s.rootStore().Place().Delay)
 	if next.advances = max(e.advances, before.Anchor.Advances); !waits {
 		next.advances++
 	}
@@ -184,10 +190,30 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 			next.roots = append(next.roots, rootInfo{id: r.ID, since: s.now()})
 		}
 	}
+	for _, d := range found.Dying { // somebody could take that back
+		if next.root(d.ID) == nil {
+			next.roots = append(next.roots, rootInfo{id: d.ID, since: s.now()})
+		}
+	}
 	next.roots = append(next.roots, rootInfo{id: root.ID, covers: counters})
 	next.intent = &intent{epoch: root.Epoch, target: root.ID}
 	begin, err = s.recordGroup(ctx, e.rev, next)
 	return next, begin, err
+}
+
+// crowded tells whether an advance has to wait: so many superseded roots live, each for as
+// long as lives says.
+func (e *epochRecord) crowded(now time.Time, lives time.Duration) bool {
+	if len(e.roots) <= maxSuperseded/2 {
+		return false
+	}
+	var last time.Time
+	for i := range e.roots {
+		if e.roots[i].since.After(last) {
+			last = e.roots[i].since
+		}
+	}
+	return len(e.roots) > maxSuperseded || now.Sub(last) < lives/(maxSuperseded/2)
 }
 
 // news tells whether an event is not among those that have tombstones.

@@ -5,10 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
+// lookAgain is how often a process asks about roots that are dying before their time is
+// over, so that a destruction which an administrator took back begins anew, and is told.
+const lookAgain = time.Hour
+
 // destroyDue destroys the superseded roots whose grace is over, once it is certain that
-// the keystore opens without them.
+// the keystore opens without them. It asks again for those that are dying: to confirm that
+// they are gone, or to notice that they are not going to be.
 func (s *Store) destroyDue(ctx context.Context) error {
 	e, err := s.record(ctx)
 	if err == nil {
@@ -21,22 +27,34 @@ func (s *Store) destroyDue(ctx context.Context) error {
 		return nil // another advancer has begun; it will see to them
 	}
 	s.forgetOld(e)
-	var due []RootID
+	return s.outdated(ctx, e, s.destroyDueOf(ctx, e))
+}
+
+func (s *Store) destroyDueOf(ctx context.Context, e *epochRecord) error {
 	now := s.clock()
-	for i := range e.roots {
-		if r := &e.roots[i]; r.superseded() && r.id != e.current && !r.since.Add(e.grace).After(now) {
-			due = append(due, r.id)
-		}
-	}
-	if len(due) == 0 {
+	look := s.rootStore().Place().Delay > 0 && now.Sub(s.looked) >= lookAgain
+	due := slices.ContainsFunc(e.roots, func(r rootInfo) bool { return r.superseded() && !r.since.Add(e.grace).After(now) })
+	if !due && !look {
 		return nil
 	}
 	c, err := s.rootStore().Load(ctx)
 	if err != nil {
 		return err
 	}
-	due = slices.DeleteFunc(due, func(id RootID) bool { return slices.Contains(e.dead(c), id) })
-	if len(due) == 0 {
+	var ids []RootID
+	for i := range e.roots {
+		r := &e.roots[i]
+		if !r.superseded() || r.id == e.current || slices.Contains(e.dead(c), r.id) {
+			continue
+		}
+		if d := c.dying(r.id); d != nil && (look || !d.Until.After(now)) || d == nil && !r.since.Add(e.grace).After(now) {
+			ids = append(ids, r.id)
+		}
+	}
+	if len(ids) == 0 {
+		if look {
+			s.looked = now
+		}
 		return nil
 	}
 	if err := s.opensWithout(ctx, e); err != nil {
@@ -45,13 +63,29 @@ func (s *Store) destroyDue(ctx context.Context) error {
 	if err := s.replicated(ctx); err != nil {
 		return fmt.Errorf("superseded roots are kept: %w", err)
 	}
-	if err := s.rootStore().Destroy(ctx, due); err != nil {
+	if err := s.rootStore().Destroy(ctx, ids); err != nil {
 		return fmt.Errorf("destroy superseded roots: %w", err)
+	}
+	if look {
+		s.looked = now
+	}
+	after, err := s.rootStore().Load(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range c.Dying {
+		if was, is := &c.Dying[i], after.dying(c.Dying[i].ID); is != nil && is.Until.After(was.Until) {
+			s.log.Warn("somebody took back the destruction of a root, or it is not over in time; it has begun anew, and what it reaches is final later",
+				"root", is.ID, "was", was.Until.UTC(), "until", is.Until.UTC())
+		}
 	}
 	if e.other != "" {
 		return nil // what another place holds is not gone
 	}
-	gone := append(slices.Clone(c.Destroyed), due...)
+	gone := e.dead(after)
+	if !slices.ContainsFunc(ids, func(id RootID) bool { return slices.Contains(gone, id) }) {
+		return nil
+	}
 	if err := s.rootStore().Trim(ctx, func(t Tombstone) bool { return e.final(t.Page, t.Counter, gone) }); err != nil {
 		s.log.Warn("tombstones beside the root were not trimmed", "error", err)
 	}

@@ -107,23 +107,37 @@ func (e *epochRecord) final(page uint8, counter uint64, destroyed []RootID) bool
 
 // finalAt is the earliest time at which an event is final; zero where that can't be told:
 // an advance has yet to begin, or a move of the root to be finished.
-func (e *epochRecord) finalAt(page uint8, counter uint64, destroyed []RootID) (at time.Time) {
+func (e *epochRecord) finalAt(page uint8, counter uint64, c RootContents, delay time.Duration, now time.Time) (at time.Time) {
 	if e.other != "" {
 		return time.Time{}
 	}
 	for i := range e.roots {
 		r := &e.roots[i]
-		if r.covered(page, counter) || slices.Contains(destroyed, r.id) {
+		if r.covered(page, counter) || slices.Contains(c.Destroyed, r.id) {
 			continue
 		}
 		if !r.superseded() {
 			return time.Time{}
 		}
-		if due := r.since.Add(e.grace); due.After(at) {
+		if due := e.dies(r, c, delay, now); due.After(at) {
 			at = due
 		}
 	}
 	return at
+}
+
+// dies is the earliest time at which a superseded root is gone. Where a destruction that is
+// due was not asked for yet, the delay counts from now; where there is no delay, the time
+// stays what it was, and shows that it is over.
+func (e *epochRecord) dies(r *rootInfo, c RootContents, delay time.Duration, now time.Time) time.Time {
+	if d := c.dying(r.id); d != nil {
+		return d.Until
+	}
+	due := r.since.Add(e.grace)
+	if delay > 0 && due.Before(now) {
+		due = now.UTC().Truncate(time.Second)
+	}
+	return due.Add(delay)
 }
 
 const (

@@ -163,14 +163,6 @@ func (s *Store) replicated(ctx context.Context) error {
 	return nil
 }
 
-// checkPlaceOf refuses to write or destroy roots at a place that the keystore has left.
-func (s *Store) checkPlaceOf(e *epochRecord) error {
-	if here := s.rootStore().Place().URL; s.lease.shared() && here != e.place.URL {
-		return fmt.Errorf("%w: another process has moved the root from %s to %s; open the keystore with that", ErrMismatch, here, e.place.URL)
-	}
-	return nil
-}
-
 func checkLease(l time.Duration) error {
 	if l < 0 || l > 0 && (l < minLease || l > maxLease || l%time.Millisecond != 0) {
 		return fmt.Errorf("%w: a lease of %s: whole milliseconds from %s to %s are needed", ErrInvalid, l, minLease, maxLease)

@@ -4,32 +4,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
-// A root store moves in four steps: the record notes the new place, the roots are
-// written there, the record names it and notes the old one, the old one is destroyed and
-// the note goes. From the first step to the last another place may hold roots that no
-// destruction reaches, so until then nothing counts as final.
+// A root store moves in five steps: the record notes the new place, the roots are
+// written there, the record names it and notes the old one, an advance takes the keystore to
+// a root that never stood in the old one, the old one is destroyed and the note goes. From
+// the first step to the last another place may hold roots that no destruction reaches, so
+// until then nothing counts as final. What its disk or service still keeps of them after
+// that opens nothing that was written since.
+//
+// A root that is dying stays where it is, since nobody can take it along: the new place says
+// that it is destroyed as soon as it is asked for that, and so the old one must not count as
+// destroyed before its dying roots are gone as well.
 
 // errOvertaken: what was copied is not all there is any more.
 var errOvertaken = fmt.Errorf("the move was taken back: %w", ErrConflict)
 
 // MoveRoots moves the roots of a living keystore to another root store, on purpose. The
-// Store uses the new one from then on. If it fails, or its process dies, no erasure
-// becomes final until FinishMove was called with the place that Health names.
+// Store uses the new one from then on, and so do others that have it as NextRoots. If it
+// fails, or its process dies, or the old root store needs time to destroy what it holds
+// (ErrUnavailable says until when), no erasure becomes final until FinishMove was called
+// with the place that Health names; the keystore reads, writes and advances meanwhile.
 func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	if err := s.check(true); err != nil {
 		return err
 	}
-	select {
-	case s.advancing <- struct{}{}:
-		defer func() { <-s.advancing }()
-	case <-ctx.Done():
-		return ctx.Err()
+	done, err := s.mayAdvance(ctx)
+	if err != nil {
+		return err
 	}
-	old, place := s.rootStore(), to.Place()
+	defer done()
+	place := to.Place()
 	var noted *epochRecord
-	err := s.updateRecord(ctx, func(e *epochRecord) error {
+	err = s.updateRecord(ctx, func(e *epochRecord) error {
 		if e.other != "" {
 			return unfinishedMove(e)
 		}
@@ -42,12 +50,17 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	if err != nil {
 		return err
 	}
+	old := s.rootStore()
 	c, err := loadWhole(ctx, old)
 	if err == nil && len(c.Away) > 0 {
 		err = fmt.Errorf("%w: mirrors are away: %q; their copies of the root could not be destroyed", ErrUnavailable, c.Away)
 	}
 	if err == nil {
-		err = to.Create(ctx, c) // takes away what it wrote if it fails
+		c.Dying = nil
+		err = s.createAt(ctx, to, c)
+	}
+	if errors.Is(err, errLeft) {
+		return err
 	}
 	if err != nil {
 		return errors.Join(err, s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil }))
@@ -61,56 +74,103 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	})
 	if errors.Is(err, errOvertaken) {
 		if err := to.Remove(ctx); err != nil {
-			return fmt.Errorf("%w; until oubli root move has finished the move, no erasure is final", err)
+			return unfinished(err)
 		}
 		return errors.Join(err, s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil }))
 	}
 	if err != nil {
-		return fmt.Errorf("%w; until oubli root move has finished the move, no erasure is final", err)
+		return unfinished(err)
 	}
 	s.roots.Store(&to)
-	return s.finishMove(ctx, old)
+	return s.finishMove(ctx, old, held(c))
 }
 
-// loadWhole loads a root store with the keys of all living roots.
-func loadWhole(ctx context.Context, roots RootStore) (RootContents, error) {
-	c, err := roots.Load(ctx)
-	if err != nil {
-		return c, err
+// errLeft: what a failed move wrote may still be there.
+var errLeft = fmt.Errorf("the new place may hold roots")
+
+// createAt writes the roots to their new place, which takes away what it wrote if it fails.
+func (s *Store) createAt(ctx context.Context, to RootStore, c RootContents) error {
+	err := to.Create(ctx, c)
+	if err == nil || errors.Is(err, ErrExists) {
+		return err
 	}
-	ids := make([]RootID, len(c.Living))
+	if _, err2 := to.Load(ctx); errors.Is(err2, ErrNotFound) {
+		return err
+	}
+	return unfinished(fmt.Errorf("%w: %w", errLeft, err))
+}
+
+// held are the roots that a place holds, or that are not gone from it.
+func held(c RootContents) (ids []RootID) {
 	for i := range c.Living {
-		ids[i] = c.Living[i].ID
+		ids = append(ids, c.Living[i].ID)
 	}
-	return roots.Load(ctx, ids...)
+	for i := range c.Dying {
+		ids = append(ids, c.Dying[i].ID)
+	}
+	return ids
 }
 
-// FinishMove finishes or takes back a move that was interrupted: other is the place
-// that Health names, and everything there is destroyed. It refuses the roots of another
-// keystore with ErrMismatch, and does nothing when no move is unfinished.
+// FinishMove finishes or takes back a move that was interrupted, or that had to wait until
+// the old root store has destroyed what it held: other is the place that Health names, and
+// everything there is destroyed. It refuses the roots of another keystore with ErrMismatch,
+// and does nothing when no move is unfinished.
 func (s *Store) FinishMove(ctx context.Context, other RootStore) error {
 	if err := s.check(true); err != nil {
 		return err
 	}
+	done, err := s.mayAdvance(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	e, err := s.record(ctx)
 	if err != nil || e.other == "" {
+		return err
+	}
+	if err := s.checkPlaceOf(e); err != nil {
 		return err
 	}
 	if at := other.Place().URL; at != e.other {
 		return fmt.Errorf("%w: %s is not the place of the unfinished move, %s is", ErrMismatch, at, e.other)
 	}
-	if c, err := other.Load(ctx); err == nil && c.Store != s.id {
+	c, err := other.Load(ctx)
+	switch {
+	case err == nil && c.Store != s.id:
 		return fmt.Errorf("%w: %s holds the root of another keystore", ErrMismatch, e.other)
+	case errors.Is(err, ErrUnavailable):
+		return unfinished(err)
+	case err != nil: // nothing, or nothing whole, is there: it may have held the current root
+		return s.finishMove(ctx, other, []RootID{e.current})
 	}
-	return s.finishMove(ctx, other)
+	return s.finishMove(ctx, other, held(c))
 }
 
-func (s *Store) finishMove(ctx context.Context, other RootStore) error {
+// finishMove advances until the keystore stands under a root that the other place does not
+// hold, and destroys what it holds.
+func (s *Store) finishMove(ctx context.Context, other RootStore, held []RootID) error {
+	for {
+		e, err := s.record(ctx)
+		if err != nil {
+			return unfinished(err)
+		}
+		if !slices.Contains(held, e.current) {
+			break
+		}
+		// One that was under way is finished first, to a root that may have been moved, too.
+		if err := s.advanceAlone(ctx, true); err != nil {
+			return unfinished(err)
+		}
+	}
 	if err := other.Remove(ctx); err != nil {
-		return fmt.Errorf("the root is in %s; the copy in %s could not be destroyed, and until oubli root move has done it no erasure is final: %w",
+		return fmt.Errorf("the root is in %s; the copy in %s is not destroyed, and until oubli root move has done it no erasure is final: %w",
 			s.rootStore().Place().URL, other.Place().URL, err)
 	}
 	return s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil })
+}
+
+func unfinished(err error) error {
+	return fmt.Errorf("%w; until oubli root move has finished the move, no erasure is final", err)
 }
 
 func unfinishedMove(e *epochRecord) error {

@@ -74,6 +74,9 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	}
 	fail := func(err error) (*epochRecord, RootContents, error) { return e, RootContents{}, err }
 	s.configure(e)
+	if err := s.checkPlaceOf(e); err != nil {
+		return fail(err)
+	}
 	needed := []RootID{e.current}
 	if e.intent != nil {
 		needed = append(needed, e.intent.target)
@@ -96,8 +99,12 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 			if _, err := s.rememberRoot(&c.Living[i]); err != nil {
 				return fail(err)
 			}
+		case c.dying(id) != nil:
+			return fail(fmt.Errorf("%w: %s is a copy from epoch %d, and its root is being destroyed since an erasure: use a later one", ErrMismatch, s.backend.Name(), e.epoch))
 		case slices.Contains(c.Destroyed, id) || e.epoch < c.Anchor.Epoch:
 			return fail(fmt.Errorf("%w: %s is a copy from epoch %d, and its root was destroyed by an erasure since: nobody can open this copy any more; use a later one", ErrMismatch, s.backend.Name(), e.epoch))
+		case where != e.place.URL:
+			return fail(fmt.Errorf("%w: the root in %s does not open %s, which is at epoch %d and says that its root is at %s", ErrMismatch, where, s.backend.Name(), e.epoch, e.place.URL))
 		default:
 			return fail(fmt.Errorf("%w: %s is at epoch %d, and the root in %s is older: it came back from a backup; use the latest copy of the root", ErrMismatch, s.backend.Name(), e.epoch, where))
 		}

@@ -23,28 +23,43 @@ func (s *Store) poll(ctx context.Context) error {
 	if l.behind != nil {
 		return l.behind
 	}
-	// Of what was changed and lost while the lease did not hold, no counter was seen here;
-	// but an erasure that returned stands in the anchor. It is read first: it only grows.
-	var anchor Anchor
-	if l.sentBoot.Load() != 0 && !l.holds() {
-		c, err := s.rootStore().Load(ctx)
-		if err != nil && !errors.Is(err, ErrNotFound) { // it was moved: whoever writes is told
-			return err
-		}
-		anchor = c.Anchor
-	}
 	keys := make([][]byte, 0, s.layout.pages+1)
 	for p := range s.layout.pages {
 		keys = append(keys, counterKey(uint8(p)))
 	}
 	keys = append(keys, epochKey)
-	boot, wall := l.clocks.boot(), l.clocks.wall()
-	recs, err := s.backend.Get(ctx, keys)
-	if err == nil && recs[s.layout.pages].Rev != l.epoch {
-		err = s.checkOurs(recs[s.layout.pages])
-	}
-	if err != nil {
-		return err
+	lapsed := l.sentBoot.Load() != 0 && !l.holds()
+	var anchor Anchor
+	var recs []Record
+	var boot time.Duration
+	var wall time.Time
+	for {
+		// Of what was changed and lost while the lease did not hold, no counter was seen here;
+		// but an erasure that returned stands in the anchor. It is read first: it only grows.
+		at := s.roots.Load()
+		var lost error
+		if lapsed {
+			var c RootContents
+			if c, lost = (*at).Load(ctx); errors.Is(lost, ErrNotFound) {
+				lost = nil // it was moved: whoever writes is told
+			}
+			anchor = c.Anchor
+		}
+		var err error
+		boot, wall = l.clocks.boot(), l.clocks.wall()
+		recs, err = s.backend.Get(ctx, keys)
+		if err == nil && recs[s.layout.pages].Rev != l.epoch {
+			err = s.checkOurs(recs[s.layout.pages])
+		}
+		if err != nil {
+			return err
+		}
+		if s.roots.Load() == at {
+			if lost != nil {
+				return lost
+			}
+			break
+		}
 	}
 	for p, rec := range recs[:s.layout.pages] {
 		c, err := parseCounter(rec)
@@ -89,13 +104,18 @@ func (s *Store) poll(ctx context.Context) error {
 }
 
 // checkOurs refuses a database that is not the keystore's: what it does not hold would pass
-// for what the keystore never had.
+// for what the keystore never had. It notices that the root was moved.
 func (s *Store) checkOurs(rec Record) error {
 	if rec.Rev == 0 {
 		return fmt.Errorf("%w: %s holds no keystore any more; is it the same database?", ErrUnavailable, s.backend.Name())
 	}
-	if e, _, err := parseEpoch(rec); err == nil && e.store != s.id { // meetEpoch says what else is wrong
+	e, _, err := parseEpoch(rec)
+	switch {
+	case err != nil: // meetEpoch says what is wrong
+	case e.store != s.id:
 		return fmt.Errorf("%w: %s is keystore %s now, and was %s; is it the same database?", ErrUnavailable, s.backend.Name(), e.store, s.id)
+	default:
+		_ = s.checkPlaceOf(e) // who does not know the place reads on, and is told when it writes
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type RestoreReport struct {
 func Restore(ctx context.Context, b Backend, roots RootStore, o *Options) (RestoreReport, error) {
 	var report RestoreReport
 	s := newStore(b, roots, o)
+	s.places = nil // the copy may be from before a move
 	e, c, err := s.attach(ctx)
 	if err != nil {
 		return report, err

@@ -49,8 +49,9 @@ type RootStore interface {
 	// Trim drops the tombstones for which final says true. It is housekeeping.
 	Trim(ctx context.Context, final func(Tombstone) bool) error
 
-	// Remove destroys everything here, after a move to another root store. Where that
-	// takes time it fails with ErrUnavailable, says until when, and is called again then.
+	// Remove destroys everything here, after a move to another root store: the living roots
+	// and the dying ones. Where that takes time it fails with ErrUnavailable, says until when,
+	// and is called again then; meanwhile Load names in Dying what is not gone.
 	Remove(ctx context.Context) error
 
 	// Place says where this root store is and how well it destroys.
@@ -74,6 +75,14 @@ type RootContents struct {
 type Dying struct {
 	ID    RootID
 	Until time.Time // when it is gone, if nobody takes it back
+}
+
+// dying returns the root's entry in Dying, nil if it has none.
+func (c *RootContents) dying(id RootID) *Dying {
+	if i := slices.IndexFunc(c.Dying, func(d Dying) bool { return d.ID == id }); i >= 0 {
+		return &c.Dying[i]
+	}
+	return nil
 }
 
 // Classes of root stores: how real destruction is.

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Status tells about subjects, in their order; unknown ones have StateUnknown.
+// Status tells about subjects, in their order; unknown ones have StateUnknown. While the
+// root store is away no root counts as destroyed, and so what is final may seem not to be.
 func (s *Store) Status(ctx context.Context, subjects ...Subject) ([]Status, error) {
 	if err := s.check(false); err != nil {
 		return nil, err
@@ -60,20 +61,24 @@ func (s *Store) readRing(ctx context.Context, sub Subject) (*ring, error) {
 
 // finality is what decides whether destructions are final.
 type finality struct {
-	record    *epochRecord
-	destroyed []RootID
+	record   *epochRecord
+	contents RootContents
+	delay    time.Duration
+	now      time.Time
 }
 
+// finality reads it. While the root store is away, nothing counts as destroyed.
 func (s *Store) finality(ctx context.Context) (finality, error) {
 	e, c, err := s.survey(ctx)
-	if err != nil {
+	if err != nil && (e == nil || !errors.Is(err, ErrUnavailable)) {
 		return finality{}, err
 	}
-	return finality{record: e, destroyed: e.dead(c)}, nil
+	return finality{record: e, contents: c, delay: s.rootStore().Place().Delay, now: s.clock()}, nil
 }
 
 // survey reads the roots, and then the record that says what they are. A root store that
-// the keystore has left meanwhile says nothing about what lives.
+// the keystore has left meanwhile says nothing about what lives. The record is there also
+// where the roots can't be read.
 func (s *Store) survey(ctx context.Context) (e *epochRecord, c RootContents, err error) {
 	for {
 		at := s.roots.Load()
@@ -82,13 +87,13 @@ func (s *Store) survey(ctx context.Context) (e *epochRecord, c RootContents, err
 		if err == nil {
 			err = s.checkPlaceOf(e)
 		}
-		if lost != nil && !errors.Is(err, ErrMismatch) {
-			err = lost
+		if s.roots.Load() != at {
+			continue // the root was moved meanwhile
 		}
-		if err == nil || s.roots.Load() == at {
-			return e, c, err
+		if err != nil {
+			return nil, c, err
 		}
-		// This process has moved the root itself.
+		return e, c, lost
 	}
 }
 
@@ -97,8 +102,8 @@ func (f finality) status(l layout, r *ring) Status {
 	st := Status{Subject: r.subject, State: r.state, Purposes: r.purposes, Kept: r.kept, Hold: r.hold, Journal: r.journal}
 	if c := r.last.counter; c != 0 {
 		page := l.page(r.shard)
-		if st.Final = f.record.final(page, c, f.destroyed); !st.Final {
-			st.FinalAt = f.record.finalAt(page, c, f.destroyed)
+		if st.Final = f.record.final(page, c, f.record.dead(f.contents)); !st.Final {
+			st.FinalAt = f.record.finalAt(page, c, f.contents, f.delay, f.now)
 		}
 	}
 	return st
@@ -221,25 +226,18 @@ func (s *Store) listed(ctx context.Context, kind workKind, state State) iter.Seq
 
 // Health is the state of the keystore as a whole.
 type Health struct {
+	Root       Place        `json:"root"`
 	Epoch      uint64       `json:"epoch"`
 	Advancing  bool         `json:"advancing"` // an advance has begun and is to be finished
 	Roots      []RootStatus `json:"roots"`
-	Unnamed    []RootID     `json:"unnamed,omitempty"` // living roots that the record does not name; the next advance supersedes them
-	Away       []string     `json:"away,omitempty"`    // mirrors that can't be read
+	Unnamed    []RootID     `json:"unnamed,omitempty"` // living and dying roots that the record does not name; the next advance supersedes them
+	Away       []string     `json:"away,omitempty"`    // parts of the root store that can't be read
 	Moving     string       `json:"moving,omitempty"`  // a move of the root is not finished: this place may hold a copy, and nothing is final
-	Overdue    int          `json:"overdue"`           // superseded roots that should be dead and are not
+	Overdue    int          `json:"overdue"`           // superseded roots that should be gone, or dying, and are not
 	Pending    int          `json:"pending"`           // subjects that are erasing
 	Restricted int          `json:"restricted"`
 	Unadvanced int          `json:"unadvanced"` // destroyed, but no advance has taken them in yet
 	NotFinal   []Tombstone  `json:"-"`          // erased, not yet final
-}
-
-// RootStatus is one root that may still live.
-type RootStatus struct {
-	ID         RootID    `json:"id"`
-	Role       string    `json:"role"`                // current, successor, superseded
-	Superseded time.Time `json:"superseded,omitzero"` // since when
-	Dies       time.Time `json:"dies,omitzero"`       // when its grace ends
 }
 
 // Health reads the state of the keystore as a whole.
@@ -255,26 +253,11 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 	h.Epoch, h.Advancing, h.Away = e.epoch, e.intent != nil, c.Away
 	dead := e.dead(c)
 	h.Moving = e.other
-	for _, r := range e.roots {
-		if slices.Contains(dead, r.id) {
-			continue
-		}
-		st := RootStatus{ID: r.id, Role: "superseded", Superseded: r.since}
-		switch {
-		case r.id == e.current:
-			st.Role = "current"
-		case !r.superseded():
-			st.Role = "successor"
-		default:
-			if st.Dies = r.since.Add(e.grace); !st.Dies.After(s.clock()) {
-				h.Overdue++
-			}
-		}
-		h.Roots = append(h.Roots, st)
-	}
-	for _, r := range c.Living {
-		if e.root(r.ID) == nil {
-			h.Unnamed = append(h.Unnamed, r.ID)
+	h.Root = s.rootStore().Place()
+	h.Roots, h.Unnamed = e.rootStatuses(c, h.Root.Delay, s.clock())
+	for i := range h.Roots {
+		if h.Roots[i].Overdue {
+			h.Overdue++
 		}
 	}
 	for p := range s.layout.pages {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,13 @@ type Options struct {
 	// ReadOnly opens without writing: nothing is recovered, no due root is destroyed,
 	// no key is made. Methods that write fail with ErrReadOnly.
 	ReadOnly bool
+
+	// NextRoots is another place for the root: one to which it may be moved while this Store
+	// is open, or from which it was. Open uses whichever of the two the keystore names, and
+	// the Store goes on at the other by itself when another process moves the root there.
+	// Without it, a process that others leave behind in a move is refused with ErrMismatch.
+	// Restore and Create do not look at it. Default: none.
+	NextRoots RootStore
 
 	// CacheSize is how many subjects' keys are kept unwrapped, at most 1 KB each.
 	// Default 100,000.
@@ -35,7 +41,8 @@ type Options struct {
 // Store is an open keystore. It is safe for concurrent use.
 type Store struct {
 	backend  Backend
-	roots    atomic.Pointer[RootStore] // MoveRoots changes it
+	roots    atomic.Pointer[RootStore] // a move changes it
+	places   []RootStore               // where the root may be, as the options say; empty: only where it is
 	readOnly bool
 	clock    func() time.Time
 	log      *slog.Logger
@@ -49,13 +56,15 @@ type Store struct {
 	pages  []atomic.Pointer[page]
 	lease  lease
 
-	mu        sync.Mutex
-	rootAEADs map[RootID]tink.AEAD
-	flights   map[Subject]*flight // loads under way
-	reveals   map[Subject]int     // contexts of receivers that have not ended
-	revealed  chan struct{}       // closed and renewed when one ends
+	mu          sync.Mutex
+	rootAEADs   map[RootID]tink.AEAD
+	rootFlights map[RootID]*rootFlight
+	flights     map[Subject]*flight // loads under way
+	reveals     map[Subject]int     // contexts of receivers that have not ended
+	revealed    chan struct{}       // closed and renewed when one ends
 
 	advancing  chan struct{} // holds one token: who takes it may advance
+	looked     time.Time     // when dying roots were last asked about; who may advance owns it
 	newcomers  newcomers
 	moveBudget int      // the constant, but in tests
 	manyShards int      // so is this
@@ -80,9 +89,12 @@ func newStore(b Backend, r RootStore, o *Options) *Store {
 		o = &Options{}
 	}
 	s := &Store{backend: b, readOnly: o.ReadOnly, clock: o.Clock, log: o.Logger,
-		rootAEADs: map[RootID]tink.AEAD{}, flights: map[Subject]*flight{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
+		rootAEADs: map[RootID]tink.AEAD{}, rootFlights: map[RootID]*rootFlight{}, flights: map[Subject]*flight{}, reveals: map[Subject]int{}, revealed: make(chan struct{}),
 		advancing: make(chan struct{}, 1), moveBudget: moveBudget, manyShards: manyShards}
 	s.roots.Store(&r)
+	if o.NextRoots != nil {
+		s.places = []RootStore{r, o.NextRoots}
+	}
 	s.lease.clocks = clocks{boot: bootTime, wall: time.Now}
 	if s.clock == nil {
 		s.clock = time.Now
@@ -124,8 +136,6 @@ func (s *Store) Close() error {
 	return s.backend.Close()
 }
 
-func (s *Store) rootStore() RootStore { return *s.roots.Load() }
-
 func (s *Store) check(write bool) error {
 	if s.closed.Load() {
 		return ErrClosed
@@ -165,51 +175,6 @@ func readEpoch(ctx context.Context, b Backend) (e *epochRecord, check func(tink.
 		return nil, nil, fmt.Errorf("%w: %s holds no keystore; make one with oubli init", ErrNotFound, b.Name())
 	}
 	return parseEpoch(recs[0])
-}
-
-// rootAEAD returns a living root, from memory or from the root store.
-func (s *Store) rootAEAD(ctx context.Context, id RootID) (tink.AEAD, error) {
-	s.mu.Lock()
-	a := s.rootAEADs[id]
-	s.mu.Unlock()
-	if a != nil {
-		return a, nil
-	}
-	c, err := s.rootStore().Load(ctx, id)
-	for i := range c.Living {
-		if err == nil && c.Living[i].ID == id {
-			return s.rememberRoot(&c.Living[i])
-		}
-	}
-	if e, _, unread := readEpoch(ctx, s.backend); unread == nil {
-		if moved := s.checkPlaceOf(e); moved != nil {
-			return nil, moved
-		}
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case slices.Contains(c.Destroyed, id):
-		return nil, fmt.Errorf("%w: root %s was destroyed; what it wrapped is gone for good", ErrMismatch, id)
-	}
-	return nil, fmt.Errorf("%w: root %s is not in %s", ErrMismatch, id, s.rootStore().Place().URL)
-}
-
-func (s *Store) rememberRoot(r *Root) (tink.AEAD, error) {
-	if r.Key == (Secret{}) {
-		return nil, fmt.Errorf("%w: %s gave root %s without its key", ErrTampered, s.rootStore().Place().URL, r.ID)
-	}
-	a, err := newAEAD(&r.Key)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed.Load() {
-		return nil, ErrClosed
-	}
-	s.rootAEADs[r.ID] = a
-	return a, nil
 }
 
 // openPage opens a page as stored, and remembers it for readers.
@@ -324,6 +289,10 @@ func (s *Store) Info(ctx context.Context) (StoreInfo, error) {
 	if err != nil {
 		return StoreInfo{}, err
 	}
+	root := e.place
+	if here := s.rootStore().Place(); here.URL == root.URL {
+		root.Delay = here.Delay // the record has none
+	}
 	return StoreInfo{ID: s.id, Name: s.backend.Name(), Shards: s.layout.shards, Pages: s.layout.pages,
-		Grace: s.grace, Lease: s.lease.length, Root: e.place, Created: e.created}, nil
+		Grace: s.grace, Lease: s.lease.length, Root: root, Created: e.created}, nil
 }
