@@ -1,0 +1,163 @@
+//go:build cgo
+
+package pkcs11
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/miekg/pkcs11"
+	"github.com/stretchr/testify/require"
+)
+
+// The tokens of these tests are SoftHSM's, in a folder of the test process. A module is
+// initialized once per process and reads SOFTHSM2_CONF then: another folder needs another
+// process, see child_test.go.
+
+const (
+	testPIN   = "1234-user"
+	testSOPIN = "1234-officer"
+)
+
+func TestMain(m *testing.M) {
+	if run, ok := childRoles[os.Getenv("PKCS11_TEST_CHILD")]; ok {
+		run()
+		return
+	}
+	dir, err := os.MkdirTemp("", "oubli-pkcs11-")
+	if err == nil {
+		err = useFolder(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// useFolder makes SoftHSM keep its tokens in dir/tokens.
+func useFolder(dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "tokens"), 0o700); err != nil {
+		return err
+	}
+	conf := filepath.Join(dir, "softhsm2.conf")
+	os.Setenv("SOFTHSM2_CONF", conf)
+	text := fmt.Sprintf("directories.tokendir = %s/tokens\nobjectstore.backend = file\nlog.level = ERROR\n", dir)
+	return os.WriteFile(conf, []byte(text), 0o600)
+}
+
+// softHSM returns the path of the module, or "".
+func softHSM() string {
+	patterns := []string{
+		os.Getenv("OUBLI_SOFTHSM2_MODULE"),
+		"/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/*/softhsm/libsofthsm2.so",
+		"/usr/lib64/pkcs11/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so", "/usr/lib64/libsofthsm2.so",
+		"/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+	}
+	for _, p := range patterns {
+		if found, _ := filepath.Glob(p); p != "" && len(found) > 0 {
+			return found[0]
+		}
+	}
+	return ""
+}
+
+// TestSoftHSMIsInstalled fails where the other tests could not run.
+func TestSoftHSMIsInstalled(t *testing.T) {
+	if softHSM() == "" && os.Getenv("OUBLI_TEST_SOFTHSM") != "none" {
+		t.Fatal(`SoftHSM2 is not installed: nothing that needs a PKCS#11 token was tested.
+Install it (Debian and Ubuntu: softhsm2; Fedora: softhsm; Homebrew: softhsm), or name its
+libsofthsm2.so in OUBLI_SOFTHSM2_MODULE. scripts/test installs it. OUBLI_TEST_SOFTHSM=none
+does without.`)
+	}
+}
+
+var tokens struct {
+	sync.Mutex
+	made int
+}
+
+// newToken makes a token and returns how to open it.
+func newToken(t *testing.T) Config {
+	t.Helper()
+	if softHSM() == "" {
+		if os.Getenv("OUBLI_TEST_SOFTHSM") == "required" {
+			t.Fatal("SoftHSM2 is not installed")
+		}
+		t.Skip("SoftHSM2 is not installed, see TestSoftHSMIsInstalled")
+	}
+	tokens.Lock()
+	defer tokens.Unlock()
+	tokens.made++
+	c := Config{Token: fmt.Sprintf("token %d", tokens.made), Module: softHSM(), PIN: pin(testPIN)}
+	initToken(t, c.Token)
+	return c
+}
+
+func pin(s string) func() (string, error) { return func() (string, error) { return s, nil } }
+
+// initToken makes a token of that label, which may be there already.
+func initToken(t *testing.T, label string) {
+	t.Helper()
+	m := testModule(t)
+	known := map[uint]bool{}
+	slots, err := m.GetSlotList(true)
+	require.NoError(t, err)
+	free := uint(0)
+	for _, slot := range slots {
+		info, err := m.GetTokenInfo(slot)
+		require.NoError(t, err)
+		if info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 {
+			free = slot
+		} else {
+			known[slot] = true
+		}
+	}
+	require.NoError(t, m.InitToken(free, testSOPIN, label))
+	slots, err = m.GetSlotList(true)
+	require.NoError(t, err)
+	for _, slot := range slots {
+		info, err := m.GetTokenInfo(slot)
+		require.NoError(t, err)
+		if info.Flags&pkcs11.CKF_TOKEN_INITIALIZED == 0 || known[slot] {
+			continue
+		}
+		require.Equal(t, label, strings.TrimRight(info.Label, " \x00"))
+		s, err := m.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+		require.NoError(t, err)
+		require.NoError(t, m.Login(s, pkcs11.CKU_SO, testSOPIN))
+		require.NoError(t, m.InitPIN(s, testPIN))
+		require.NoError(t, m.Logout(s))
+		require.NoError(t, m.CloseSession(s))
+		return
+	}
+	t.Fatal("the new token is not there")
+}
+
+// testModule gives tests what cryptoki leaves out.
+func testModule(t *testing.T) *pkcs11.Ctx {
+	t.Helper()
+	m, err := load(softHSM())
+	require.NoError(t, err)
+	return m.(module).Ctx
+}
+
+// openKeys opens the token for the test, through faulty if that is not nil.
+func openKeys(t *testing.T, c Config, faulty func(cryptoki) cryptoki) *Keys {
+	t.Helper()
+	m, err := load(c.Module)
+	require.NoError(t, err)
+	if faulty != nil {
+		m = faulty(m)
+	}
+	k, err := open(t.Context(), c, m)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, k.Close()) })
+	return k
+}
