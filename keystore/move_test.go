@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/keystoretest"
@@ -29,12 +30,12 @@ func TestCrashAtEveryWriteOfAMove(t *testing.T) {
 	for _, mode := range []string{"lost", "unanswered"} {
 		for n := 1; ; n++ {
 			backend := memstore.New()
-			from, to := namedRoots{memstore.NewRoots(), "memory:from"}, namedRoots{memstore.NewRoots(), "memory:to"}
+			from, to := newSlowRoots("memory:from", 0, time.Now), newSlowRoots("memory:to", 0, time.Now)
 			require.NoError(t, keystore.Create(ctx, backend, from, &keystore.CreateOptions{Shards: 32}))
 			left := 0
 			call := func(name string, do func() error) error {
 				switch name {
-				case "Commit", "Create", "Remove":
+				case "Commit", "Create", "Remove", "Add", "Raise", "Destroy":
 				default:
 					return do()
 				}
@@ -58,7 +59,7 @@ func TestCrashAtEveryWriteOfAMove(t *testing.T) {
 			}
 			learn := func(keystore.Root) {}
 			b := &hookedBackend{inner: backend, call: dead}
-			hooked := func(r namedRoots) keystore.RootStore { return &hookedRoots{inner: r, call: dead, learn: learn} }
+			hooked := func(r *slowRoots) keystore.RootStore { return &hookedRoots{inner: r, call: dead, learn: learn} }
 			s, err := keystore.Open(ctx, b, hooked(from), nil)
 			require.NoError(t, err)
 			ann, bob := subject(t, 1), subject(t, 2)
@@ -68,7 +69,8 @@ func TestCrashAtEveryWriteOfAMove(t *testing.T) {
 			err = s.MoveRoots(ctx, hooked(to))
 			if left > 0 {
 				require.NoError(t, err)
-				require.Equal(t, 6, n, "writes of a move, and one more")
+				require.Equal(t, 11, n, "writes of a move, and one more")
+				neverIn(t, s, from)
 				break
 			}
 			name := fmt.Sprintf("write %d %s", n, mode)
@@ -108,13 +110,24 @@ func TestCrashAtEveryWriteOfAMove(t *testing.T) {
 			require.True(t, st[0].Final, name)
 			_, err = other.Load(ctx)
 			require.ErrorIs(t, err, keystore.ErrNotFound, name)
+			neverIn(t, s, other)
 			keystoretest.Check(t, s)
 		}
 	}
 }
 
+// neverIn checks that the keystore stands under a root that another place never held: what
+// its disk keeps of the others opens nothing that is written from now on.
+func neverIn(t *testing.T, s *keystore.Store, other *slowRoots) {
+	t.Helper()
+	h, err := s.Health(t.Context())
+	require.NoError(t, err)
+	require.Len(t, h.Roots, 1)
+	require.NotContains(t, other.ever, h.Roots[0].ID)
+}
+
 // emptied is a root store whose removal succeeds where nothing is left.
-type emptied struct{ namedRoots }
+type emptied struct{ keystore.RootStore }
 
 func (emptied) Remove(context.Context) error { return nil }
 

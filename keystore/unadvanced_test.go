@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An erasure whose advance has to wait, because as many superseded roots live as may,
+// An erasure whose advance has to wait, because many superseded roots live,
 // is replayed all the same.
 func TestRestoreReplaysWhatWaitsForSupersededRoots(t *testing.T) {
 	ctx := context.Background()
@@ -22,7 +22,7 @@ func TestRestoreReplaysWhatWaitsForSupersededRoots(t *testing.T) {
 	require.NoError(t, keystore.Create(ctx, db, roots, &keystore.CreateOptions{Grace: 24 * time.Hour, Shards: 64}))
 	s, err := keystore.Open(ctx, db, roots, nil)
 	require.NoError(t, err)
-	for i := range 128 {
+	for i := range 64 {
 		_, err := s.Erase(ctx, keystore.Request{Subject: subject(t, 1000+i), Unknown: true})
 		require.NoError(t, err)
 	}

@@ -1,0 +1,118 @@
+package keystore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/keystoretest"
+)
+
+// A move away from a place that takes days to destroy is not finished before it has; the
+// keystore lives at the new place meanwhile, and nothing is final. Then all is.
+func TestAMoveFromAPlaceThatTakesTime(t *testing.T) {
+	for _, grace := range []time.Duration{0, time.Hour} {
+		w := newSlowWorld(t, grace)
+		bob := subject(t, 2)
+		id, sealed := seal(t, w.store, bob, "", "Bob")
+		w.erase(1) // its root is dying, or superseded, when the move begins
+		to := newSlowRoots("memory:to", 0, w.clock)
+		err := w.store.MoveRoots(w.ctx, to)
+		began := w.now
+		require.ErrorIs(t, err, keystore.ErrUnavailable)
+		require.ErrorContains(t, err, "2026-01-04", "when it is worth trying again")
+
+		w.now = w.now.Add(2 * time.Hour)
+		w.advance()
+		w.erase(3)
+		w.now = w.now.Add(2 * time.Hour)
+		w.advance()
+		h := w.health()
+		require.Equal(t, "memory:slow", h.Moving)
+		require.Zero(t, h.Overdue)
+		require.EqualValues(t, 4, h.Epoch, "two erasures, and the advance of the move")
+		c, err := to.Load(w.ctx)
+		require.NoError(t, err)
+		require.NotEmpty(t, c.Destroyed, "at the new place, whose word does not count yet")
+		for _, n := range []int{1, 3} {
+			require.False(t, w.status(n).Final)
+			require.Zero(t, w.status(n).FinalAt, "that depends on the old place")
+		}
+		text, err := open(w.ctx, w.store, bob, id, sealed)
+		require.NoError(t, err)
+		require.Equal(t, "Bob", text)
+		require.ErrorIs(t, w.store.FinishMove(w.ctx, w.roots), keystore.ErrUnavailable)
+		require.EqualValues(t, 4, w.health().Epoch, "no advance each time that it is tried")
+
+		// Somebody takes back what the old place was to destroy.
+		w.roots.saveRoots()
+		w.now = began.Add(3 * days)
+		require.ErrorIs(t, w.store.FinishMove(w.ctx, w.roots), keystore.ErrUnavailable)
+		require.False(t, w.status(1).Final)
+		require.NotEmpty(t, w.roots.reach(w.ctx))
+
+		// A process that starts now finds it all, and finishes.
+		s, err := keystore.Open(w.ctx, w.backend, to, &keystore.Options{Clock: w.clock})
+		require.NoError(t, err)
+		w.now = w.now.Add(3 * days)
+		require.NoError(t, s.FinishMove(w.ctx, w.roots))
+		require.Empty(t, w.roots.reach(w.ctx))
+		w.store = s
+		w.advance()
+		for _, n := range []int{1, 3} {
+			require.True(t, w.status(n).Final)
+		}
+		neverIn(t, s, w.roots)
+		keystoretest.Check(t, s)
+	}
+}
+
+// A move to a place that takes time, which an erasure overtakes, is taken back there.
+func TestAMoveToAPlaceThatTakesTimeIsTakenBack(t *testing.T) {
+	w := newSlowWorld(t, 0)
+	from := w.roots
+	to := newSlowRoots("memory:to", 5*days, w.clock)
+	other := w.open()
+	err := w.store.MoveRoots(w.ctx, &hookedRoots{inner: to, learn: func(keystore.Root) {}, call: func(name string, do func() error) error {
+		if name == "Create" {
+			_, err := other.Erase(w.ctx, keystore.Request{Subject: subject(t, 1), Unknown: true})
+			require.NoError(t, err)
+		}
+		return do()
+	}})
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.Equal(t, "memory:to", w.health().Moving)
+	w.now = w.now.Add(4 * days)
+	w.advance()
+	require.False(t, w.status(1).Final, "the other place holds its root still")
+	require.ErrorIs(t, w.store.FinishMove(w.ctx, to), keystore.ErrUnavailable)
+	w.now = w.now.Add(2 * days)
+	require.NoError(t, w.store.FinishMove(w.ctx, to))
+	require.Empty(t, w.health().Moving)
+	require.True(t, w.status(1).Final)
+	require.Empty(t, to.reach(w.ctx))
+	require.Equal(t, "memory:slow", from.Place().URL)
+}
+
+// Of a failed creation whose outcome is not known, the place is remembered.
+func TestAMoveWhoseCreationWasNotAnswered(t *testing.T) {
+	w := newSlowWorld(t, 0)
+	to := newSlowRoots("memory:to", 0, w.clock)
+	err := w.store.MoveRoots(w.ctx, &hookedRoots{inner: to, learn: func(keystore.Root) {}, call: func(name string, do func() error) error {
+		err := do()
+		if name == "Create" {
+			return keystore.ErrUnavailable
+		}
+		return err
+	}})
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.Equal(t, "memory:to", w.health().Moving)
+	require.False(t, w.erase(1).Final)
+	require.NoError(t, w.store.FinishMove(w.ctx, to))
+	require.Empty(t, to.reach(w.ctx))
+	w.now = w.now.Add(3 * days)
+	w.advance()
+	require.True(t, w.status(1).Final)
+}
