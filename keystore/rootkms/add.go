@@ -1,13 +1,19 @@
 package rootkms
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/oubli/oubli/keystore"
 )
+
+// unmakeTime bounds how long a Create that failed, or whose caller gave up, takes to clean up.
+const unmakeTime = 30 * time.Second
 
 // wrapped is a root that was wrapped by a fresh key, and the sweeps that had begun before
 // the key was made.
@@ -30,10 +36,25 @@ func (s *Store) wrap(ctx context.Context, h *head, id keystore.RootID, epoch uin
 	if err == nil && len(blob) == 0 {
 		err = fmt.Errorf("%w: the service returned nothing", keystore.ErrUnavailable)
 	}
+	if err == nil && h.uses(name) { // a service that gives one key to two who ask at once
+		err = fmt.Errorf("%w: the key serves another root", keystore.ErrConflict)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("wrap root %s by key %s: %w", id, name, err)
 	}
 	return &wrapped{key: name, blob: blob, sweeps: h.sweeps}, nil
+}
+
+// discard notes a key that came too late for a sweep as one to be destroyed, unless that
+// would be in the way of living ones: then a later sweep takes it along, as an older one.
+func (s *Store) discard(h *head, w *wrapped) {
+	if w == nil || h.uses(w.key) || len(s.keys.Before(h.livingKeys(), []string{w.key})) > 0 {
+		return
+	}
+	e := entry{created: s.now(), key: w.key, scratch: true}
+	rand.Read(e.id[:])
+	s.kill(&e)
+	h.roots = append(h.roots, e)
 }
 
 // Add implements [keystore.RootStore]: a read, a fresh key, and a write of the head. If it
@@ -50,12 +71,10 @@ func (s *Store) Add(ctx context.Context, r keystore.Root) error {
 			return false, fmt.Errorf("%w: root %s was destroyed here", keystore.ErrMismatch, r.ID)
 		}
 		if !w.good(h) {
+			s.discard(h, w)
 			var err error
 			if w, err = s.wrap(ctx, h, r.ID, r.Epoch, &r.Key); err != nil {
 				return false, err
-			}
-			if h.uses(w.key) { // a service that gives a key to two who ask at once
-				return false, fmt.Errorf("%w: key %s serves another root", keystore.ErrConflict, w.key)
 			}
 		}
 		h.roots = append(h.roots, entry{id: r.ID, epoch: r.Epoch, created: r.Created, key: w.key, wrapped: w.blob})
@@ -94,16 +113,39 @@ func (s *Store) Create(ctx context.Context, c keystore.RootContents) error {
 		if errors.Is(err, keystore.ErrConflict) {
 			return s.taken(s.readHead(ctx))
 		}
-		return fmt.Errorf("%s: %w", what, err)
+		if there, err := s.readHead(ctx); err == nil && there != nil && bytes.Equal(there.encode(), h.encode()) {
+			h.rev = there.rev // it was written; a rival with the same keystore fails as it should
+		}
+		return fmt.Errorf("%s: %w", what, errors.Join(err, s.unmake(ctx, h)))
 	}
-	err := s.fill(ctx, h, c)
-	if err == nil {
+	if err := s.fill(ctx, h, c); err != nil {
+		return fmt.Errorf("%s: %w", what, errors.Join(err, s.unmake(ctx, h)))
+	}
+	return nil
+}
+
+// unmake takes away what a Create that fails has made. Its roots were not written, so it
+// waits for no key to be gone.
+func (s *Store) unmake(ctx context.Context, h *head) error {
+	if h.rev == "" {
 		return nil
 	}
-	if undo := s.Remove(context.WithoutCancel(ctx)); undo != nil {
-		err = fmt.Errorf("%w; what was made at %s could not be removed: %w", err, s.Place().URL, undo)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unmakeTime)
+	defer cancel()
+	err := s.shelf.Delete(ctx, headName, h.rev)
+	if errors.Is(err, keystore.ErrConflict) { // they were written after all
+		return s.Remove(ctx)
 	}
-	return fmt.Errorf("%s: %w", what, err)
+	if err == nil {
+		err = s.keys.Destroy(ctx, h.livingKeys())
+	}
+	for n := h.firstPage; n < h.nextPage && err == nil; n++ {
+		err = s.drop(ctx, pageName(n))
+	}
+	if err != nil {
+		return fmt.Errorf("what was made at %s could not be removed: %w", s.Place().URL, err)
+	}
+	return nil
 }
 
 // taken refuses a place that is not free.
@@ -132,14 +174,18 @@ func (s *Store) fill(ctx context.Context, h *head, c keystore.RootContents) erro
 		if err != nil {
 			return err
 		}
-		if h.uses(w.key) {
-			return fmt.Errorf("%w: the service gave key %s twice", keystore.ErrUnavailable, w.key)
-		}
 		h.roots = append(h.roots, entry{id: r.ID, epoch: r.Epoch, created: r.Created, key: w.key, wrapped: w.blob})
 	}
 	if err := s.add(ctx, h, c.Tombstones); err != nil {
 		return err
 	}
-	h.phase = standing
-	return s.put(ctx, h)
+	filled := *h
+	filled.phase = standing
+	err := s.put(ctx, &filled)
+	if err != nil && !errors.Is(err, keystore.ErrConflict) { // it may have been written
+		if there, err := s.readHead(ctx); err == nil && there != nil && bytes.Equal(there.encode(), filled.encode()) {
+			return nil
+		}
+	}
+	return err
 }

@@ -127,9 +127,6 @@ func (s *Store) rewrap(ctx context.Context, h *head, inWay []string, fresh map[k
 			if err != nil {
 				return false, err
 			}
-			if h.uses(w.key) {
-				return false, fmt.Errorf("%w: key %s serves another root", keystore.ErrConflict, w.key)
-			}
 			fresh[e.id] = w
 		}
 		e.former = append(slices.Clone(e.former), e.key)
@@ -174,67 +171,81 @@ func (s *Store) destroyKeys(ctx context.Context, dead, old []string) (map[string
 	return states, err
 }
 
+// errKept: the service did not destroy what it was asked to.
+var errKept = fmt.Errorf("%w: the service was asked to destroy keys and did not", keystore.ErrUnavailable)
+
 // confirm notes in the head what became of the keys. What is gone, with all copies of it,
 // counts as destroyed.
 func (s *Store) confirm(ctx context.Context, what string, states map[string]KeyState) error {
-	var alive []string
+	var kept []string
 	err := retry(ctx, what, func() error {
 		h, err := s.head(ctx)
 		if err != nil {
 			return err
 		}
-		alive = nil
-		changed, now := false, s.now()
-		for i := range h.roots {
-			e := &h.roots[i]
-			former := len(e.former)
-			e.former = slices.DeleteFunc(slices.Clone(e.former), func(n string) bool {
-				st, ok := states[n]
-				if ok && st.Fate != Gone && st.Fate != Dying {
-					alive = append(alive, fmt.Sprintf("key %s of root %s", n, e.id))
-				}
-				return ok && st.Fate == Gone
-			})
-			changed = changed || len(e.former) < former
-			st, ok := states[e.key]
-			if !e.dying || !ok {
+		kept = nil
+		changed := false
+		now := s.now()
+		var left []entry
+		for _, e := range h.roots {
+			was := e
+			kept = append(kept, s.settle(&e, states)...)
+			changed = changed || !e.gone.Equal(was.gone) || !e.until.Equal(was.until) || len(e.former) < len(was.former)
+			if e.gone.IsZero() || e.until.After(now) {
+				left = append(left, e)
 				continue
 			}
-			gone, until := time.Time{}, e.until
-			switch {
-			case st.Fate == Gone && len(e.former) == 0:
-				if gone = e.gone; gone.IsZero() {
-					gone = now
-				}
-				until = gone.Add(s.copies)
-			case st.Fate == Dying:
-				until = st.Until.UTC().Truncate(time.Second).Add(s.copies)
-			case st.Fate != Gone:
-				alive = append(alive, fmt.Sprintf("key %s of root %s of epoch %d", e.key, e.id, e.epoch))
-				until = now.Add(s.Place().Delay)
-			}
-			changed = changed || !gone.Equal(e.gone) || !until.Equal(e.until)
-			e.gone, e.until = gone, until
-		}
-		h.roots = slices.DeleteFunc(h.roots, func(e entry) bool {
-			if e.gone.IsZero() || e.until.After(now) {
-				return false
-			}
-			if !e.scratch {
+			if changed = true; !e.scratch {
 				h.remember(e.id)
 			}
-			changed = true
-			return true
-		})
-		if !changed {
+		}
+		if h.roots = left; !changed {
 			return nil
 		}
 		return s.put(ctx, h)
 	})
-	if err == nil && len(alive) > 0 {
-		err = fmt.Errorf("%w: the service was asked to destroy keys and still has them, usable or disabled: %s; see to it that it may destroy them", keystore.ErrUnavailable, strings.Join(alive, ", "))
+	if err == nil && len(kept) > 0 {
+		err = fmt.Errorf("%s: %w: %s: see to it that it may", what, errKept, strings.Join(kept, ", "))
 	}
 	return err
+}
+
+// settle takes over what became of an entry's keys, and returns those that should be dead
+// and are not.
+func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string) {
+	all, until := true, time.Time{}
+	var former []string
+	for _, name := range e.names() {
+		st, ok := states[name]
+		if name == e.key && !e.dying || ok && st.Fate == Gone {
+			continue
+		}
+		if name != e.key {
+			former = append(former, name)
+		}
+		switch {
+		case !ok:
+			all, until = false, e.until
+		case st.Fate == Dying:
+			all = false
+			if u := st.Until.UTC().Add(time.Second-1).Truncate(time.Second).Add(s.copies); u.After(until) {
+				until = u
+			}
+		default:
+			all, until = false, s.now().Add(s.Place().Delay)
+			kept = append(kept, fmt.Sprintf("key %s of root %s of epoch %d is %s", name, e.id, e.epoch, map[Fate]string{Living: "living", Barred: "disabled"}[st.Fate]))
+		}
+	}
+	e.former = former
+	switch {
+	case !e.dying:
+	case !all: // also if it was gone before: it came back with a copy of the service
+		e.gone, e.until = time.Time{}, until
+	case e.gone.IsZero():
+		e.gone = s.now()
+		e.until = e.gone.Add(s.copies)
+	}
+	return kept
 }
 
 // Remove implements [keystore.RootStore]. The documents go when all keys are gone, and the

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -20,10 +21,17 @@ func (s *Store) Rehearse(ctx context.Context) (keystore.Rehearsal, error) {
 	if err := r.scratch(ctx); err != nil {
 		return r.Rehearsal, fmt.Errorf("%s: %w", what, err)
 	}
-	if err := r.destroy(ctx); err != nil {
+	st, err := r.destroy(ctx, "destroyed")
+	if err == nil {
+		err = r.undo(ctx, st)
+	}
+	if err == nil {
+		err = r.note(ctx)
+	}
+	if err != nil {
 		return r.Rehearsal, fmt.Errorf("%s: %w", what, err)
 	}
-	return r.Rehearsal, r.undo(ctx)
+	return r.Rehearsal, nil
 }
 
 type rehearsal struct {
@@ -49,27 +57,27 @@ func (r *rehearsal) scratch(ctx context.Context) error {
 		return err
 	}
 	r.step(err == nil, text(err), "the service is set up so that destroying a key destroys it")
-	return r.s.change(ctx, "make a scratch root", func(h *head) (bool, error) {
+	opens := false
+	err = r.s.change(ctx, "make a scratch root", func(h *head) (bool, error) {
 		if !r.w.good(h) {
 			w, err := r.s.wrap(ctx, h, r.id, 0, &r.secret)
 			if err != nil {
 				return false, err
 			}
-			if h.uses(w.key) {
-				return false, fmt.Errorf("%w: key %s serves another root", keystore.ErrConflict, w.key)
-			}
 			r.w, r.store = w, h.store
-			opens, err := r.opens(ctx)
-			if err != nil {
+			if opens, err = r.opens(ctx); err != nil {
 				return false, err
 			}
-			r.step(opens, "", "key %s was made, and opens the scratch root that it wrapped", w.key)
 		}
 		e := entry{id: r.id, created: r.s.now(), key: r.w.key, scratch: true}
 		r.s.kill(&e)
 		h.roots = append(h.roots, e)
 		return true, nil
 	})
+	if err == nil {
+		r.step(opens, "", "key %s was made, and opens the scratch root that it wrapped", r.w.key)
+	}
+	return err
 }
 
 // opens tells whether the wrapped scratch root can be opened.
@@ -85,16 +93,31 @@ func (r *rehearsal) opens(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-func (r *rehearsal) destroy(ctx context.Context) error {
-	if err := r.s.sweep(ctx, "destroy the scratch root", func(h *head) (bool, error) { return false, nil }); err != nil {
-		return err
+// destroy has the key destroyed, as any that is dying. That the service keeps it is a
+// finding; that it keeps another's, somebody else's trouble.
+func (r *rehearsal) destroy(ctx context.Context, what string) (KeyState, error) {
+	err := r.s.sweep(ctx, what, func(h *head) (bool, error) { return false, nil })
+	if err != nil && !errors.Is(err, errKept) {
+		return KeyState{}, err
+	}
+	st, err := r.state(ctx)
+	if err != nil {
+		return st, err
 	}
 	opens, err := r.opens(ctx)
 	if err != nil {
-		return err
+		return st, err
 	}
-	r.step(!opens, "", "destroyed, the wrapped root does not open any more")
-	return nil
+	r.step(!opens, "", "%s: the wrapped root does not open any more", what)
+	switch st.Fate {
+	case Gone:
+		r.step(true, "", "%s: the service says that the key is gone", what)
+	case Dying:
+		r.step(true, "it is gone on "+st.Until.UTC().Format(time.RFC3339), "%s: the service says that the key is dying", what)
+	default:
+		r.step(false, "see to it that this client may destroy keys", "%s: the service still has the key", what)
+	}
+	return st, nil
 }
 
 func (r *rehearsal) state(ctx context.Context) (KeyState, error) {
@@ -105,35 +128,29 @@ func (r *rehearsal) state(ctx context.Context) (KeyState, error) {
 	return states[0], nil
 }
 
-func (r *rehearsal) undo(ctx context.Context) error {
-	before, err := r.state(ctx)
-	if err != nil {
-		return err
-	}
+// undo does what an administrator could, and begins the destruction again where that took
+// it back.
+func (r *rehearsal) undo(ctx context.Context, before KeyState) error {
 	note := text(r.s.keys.Undo(ctx, []string{r.w.key}))
-	opens, err := r.opens(ctx)
-	if err != nil {
-		return err
-	}
-	if before.Fate == Gone {
-		r.step(!opens, note, "what an administrator could undo does not bring it back")
-		return r.note(ctx)
+	if before.Fate != Dying {
+		opens, err := r.opens(ctx)
+		if err != nil {
+			return err
+		}
+		r.step(!opens, note, "after all that an administrator can undo, the wrapped root does not open")
+		return nil
 	}
 	after, err := r.state(ctx)
 	if err != nil {
 		return err
 	}
-	r.step(before.Fate == Dying, note, "the service has begun to destroy the key, and somebody who runs it can stop it until it is over")
-	if after.Fate != Dying && after.Fate != Gone {
-		if err := r.s.sweep(ctx, "begin the destruction again", func(h *head) (bool, error) { return false, nil }); err != nil {
-			return err
-		}
-		if opens, err = r.opens(ctx); err != nil {
-			return err
-		}
-		r.step(!opens, "", "stopped and begun again, the wrapped root does not open")
+	if after.Fate == Dying || after.Fate == Gone {
+		r.step(true, note, "an administrator can't take it back")
+		return nil
 	}
-	return r.note(ctx)
+	r.step(true, note, "an administrator can take it back until the key is gone; then it is begun again")
+	_, err = r.destroy(ctx, "destroyed again")
+	return err
 }
 
 // note says when the scratch root is gone, if that lies ahead.
