@@ -1,0 +1,16 @@
+package awskms
+
+import (
+	"context"
+	"time"
+)
+
+// Hurry makes the waiting for KMS's news short, and counts how often it waited.
+func (k *Keys) Hurry() (waits *int) {
+	waits = new(int)
+	k.pause = func(ctx context.Context, _ time.Duration) error {
+		*waits++
+		return ctx.Err()
+	}
+	return waits
+}
