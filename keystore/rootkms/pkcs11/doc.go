@@ -33,8 +33,8 @@
 // process; others in it may use the same module and token, before and after. Therefore
 // [Keys.Close] closes sessions and does no more: it neither logs out nor finalizes.
 // A call into a module cannot be interrupted. When a context ends, the method returns; the
-// call is left to itself, holds its session until the token answers, and may yet do what
-// was asked. At most four are under way, others wait.
+// call is left to itself until the token answers, and may yet do what was asked. Calls wait
+// for each other: there are a few in an epoch.
 //
 // The package needs cgo. Without it, Open fails and says so.
 package pkcs11

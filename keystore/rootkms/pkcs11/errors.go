@@ -52,18 +52,22 @@ func (k *Keys) explain(op string, err error) error {
 }
 
 // errHidden: a search found nothing, by a session that might not see everything.
-var errHidden = fmt.Errorf("the session is not logged in to the token any more: %w", keystore.ErrUnavailable)
+var errHidden = fmt.Errorf("%w: the session is not logged in to the token any more, or the token does not answer", keystore.ErrUnavailable)
 
-// isLost tells whether a fresh session may do what this one could not.
-func isLost(err error) bool {
-	return errors.Is(err, errHidden) || answers(err,
+// mayPass tells whether the same call, by a fresh session, may do what this one could not.
+func mayPass(err error) bool {
+	return errors.Is(err, errHidden) || errors.Is(err, errUntold) || answers(err,
 		pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_USER_NOT_LOGGED_IN,
 		pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_SLOT_ID_INVALID,
 		pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_TOKEN_NOT_RECOGNIZED,
 		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_DEVICE_ERROR,
+		pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED,
 		// of an object that another process destroyed since it was found
 		pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_OBJECT_HANDLE_INVALID)
 }
+
+// errUntold: the token has the object, and did not tell an attribute that it has.
+var errUntold = fmt.Errorf("%w: the token does not tell it", keystore.ErrUnavailable)
 
 func answers(err error, codes ...pkcs11.Error) bool {
 	var answer pkcs11.Error

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"sync"
 
 	"github.com/miekg/pkcs11"
 
@@ -23,10 +22,10 @@ type Keys struct {
 	url    string
 	class  string
 	module cryptoki
-	room   chan struct{} // holds one for each call that is under way
+	turn   chan struct{} // holds one while somebody has what follows
 
-	mu         sync.Mutex
-	idle       []*session
+	session    *session // may be nil
+	serial     string   // of the token, once there was a session
 	closed     bool
 	refused    bool // the token refused the PIN that hashes to refusedSum
 	refusedSum uint64
@@ -50,7 +49,7 @@ func Open(ctx context.Context, c Config) (*Keys, error) {
 }
 
 func open(ctx context.Context, c Config, m cryptoki) (*Keys, error) {
-	k := &Keys{config: c, url: c.url(), module: m, room: make(chan struct{}, sessions), seed: maphash.MakeSeed()}
+	k := &Keys{config: c, url: c.url(), module: m, turn: make(chan struct{}, 1), seed: maphash.MakeSeed()}
 	class, err := do(ctx, k, "open", func(s *session) (string, error) {
 		info, err := s.GetSessionInfo(s.handle)
 		if err != nil {

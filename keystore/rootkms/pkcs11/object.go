@@ -106,7 +106,9 @@ func (s *session) inspect(object pkcs11.ObjectHandle, id []byte) error {
 		case a.optional && answers(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID):
 		case err != nil:
 			return fmt.Errorf("read %s of the key that was made: %w", a.name, err)
-		case len(got) != 1 || !bytes.Equal(got[0].Value, want):
+		case len(got) != 1 || got[0].Value == nil:
+			return fmt.Errorf("read %s of the key that was made: %w", a.name, errUntold)
+		case !bytes.Equal(got[0].Value, want):
 			return fmt.Errorf("%w: the token made a key whose %s is not as it was asked for: %s (the key was given up; "+
 				"is there a setting of the token for this?)", keystore.ErrMismatch, a.name, a.harm)
 		}
@@ -115,7 +117,7 @@ func (s *session) inspect(object pkcs11.ObjectHandle, id []byte) error {
 	if err == nil && len(got) == 1 && len(got[0].Value) > 0 {
 		return fmt.Errorf("%w: the token tells the value of a key that it calls sensitive", keystore.ErrMismatch)
 	}
-	if err != nil && isLost(err) {
+	if !answers(err, pkcs11.CKR_ATTRIBUTE_SENSITIVE) && mayPass(err) {
 		return err
 	}
 	return nil
@@ -145,7 +147,7 @@ func (s *session) search(name string) (objects []pkcs11.ObjectHandle, err error)
 			break
 		}
 	}
-	if len(objects) == 0 && !s.loggedIn() {
+	if len(objects) == 0 && !s.sees() {
 		return nil, errHidden
 	}
 	return objects, nil
@@ -159,10 +161,12 @@ func (s *session) fate(name string) (rootkms.Fate, error) {
 	}
 	for _, object := range objects {
 		got, err := s.GetAttributeValue(s.handle, object, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, nil)})
-		if err != nil {
+		switch {
+		case err != nil:
 			return rootkms.Gone, err
-		}
-		if len(got) == 1 && bytes.Equal(got[0].Value, []byte{1}) {
+		case len(got) != 1 || got[0].Value == nil:
+			return rootkms.Gone, errUntold
+		case bytes.Equal(got[0].Value, []byte{1}):
 			return rootkms.Living, nil
 		}
 	}
@@ -183,10 +187,12 @@ func (s *session) destroy(name string) error {
 	}
 	objects, err = s.search(name)
 	if err == nil && len(objects) > 0 {
-		err = fmt.Errorf("%w: the token says that it destroyed the key, and still has it", keystore.ErrUnavailable)
+		err = errKept
 	}
 	return err
 }
+
+var errKept = fmt.Errorf("%w: the token says that it destroyed the key, and still has it", keystore.ErrUnavailable)
 
 // rehearse shows on a key of its own that the token keeps, binds and destroys keys as it
 // must. What a crash leaves of it is a key that wrapped nothing.
@@ -206,7 +212,10 @@ func (s *session) rehearse() (err error) {
 	} else if !errors.Is(err, keystore.ErrTampered) {
 		return err
 	}
-	if err := s.destroy(name); err != nil {
+	err = s.destroy(name)
+	if errors.Is(err, errKept) || answers(err, pkcs11.CKR_ACTION_PROHIBITED, pkcs11.CKR_FUNCTION_NOT_SUPPORTED) {
+		return fmt.Errorf("%w: the token does not destroy keys: %v", keystore.ErrMismatch, err)
+	} else if err != nil {
 		return err
 	}
 	if _, err := s.unwrap(object, wrapped, ad); err == nil {

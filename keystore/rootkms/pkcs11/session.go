@@ -6,34 +6,36 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
 	"github.com/oubli/oubli/keystore"
 )
 
-// session is logged in to the token, for one caller at a time.
+// session is logged in to the token.
 type session struct {
 	cryptoki
 	handle pkcs11.SessionHandle
 	serial string // of the token, when the session was opened
 }
 
-// sessions is how many calls of one Keys are under way at most.
-const sessions = 4
+// tries is how often a call is made that a fresh session may do: modules lose sessions, and
+// some, SoftHSM among them, now and then fail where another process writes to the token.
+const tries = 4
 
-// do runs f with a session, a second time with a fresh one if the first was lost: f must
-// bear that. If the context ends meanwhile, do returns and f goes on by itself: f shares
-// nothing with its caller but what it returns.
+// do runs f with the session when its turn comes, and again with a fresh one after a failure
+// that may pass: f must bear that. If the context ends meanwhile, do returns and f goes on by
+// itself: f shares nothing with its caller but what it returns.
 func do[T any](ctx context.Context, k *Keys, op string, f func(*session) (T, error)) (T, error) {
 	var none T
 	select {
-	case k.room <- struct{}{}:
+	case k.turn <- struct{}{}:
 	case <-ctx.Done():
 		return none, k.ended(ctx, op)
 	}
 	if ctx.Err() != nil {
-		<-k.room
+		<-k.turn
 		return none, k.ended(ctx, op)
 	}
 	type result struct {
@@ -42,8 +44,8 @@ func do[T any](ctx context.Context, k *Keys, op string, f func(*session) (T, err
 	}
 	done := make(chan result, 1)
 	go func() {
-		defer func() { <-k.room }()
-		v, err := attempt(k, f)
+		defer func() { <-k.turn }()
+		v, err := attempt(ctx, k, f)
 		done <- result{v, err}
 	}()
 	select {
@@ -58,68 +60,53 @@ func (k *Keys) ended(ctx context.Context, op string) error {
 	return fmt.Errorf("%s: %s: %w: %w", k.url, op, keystore.ErrUnavailable, context.Cause(ctx))
 }
 
-func attempt[T any](k *Keys, f func(*session) (T, error)) (T, error) {
-	for again := false; ; again = true {
-		s, err := k.take()
-		if err != nil {
-			var none T
-			return none, err
+func attempt[T any](ctx context.Context, k *Keys, f func(*session) (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		var v T
+		err := k.ready()
+		if err == nil {
+			v, err = f(k.session)
 		}
-		v, err := f(s)
-		k.giveBack(s, err)
-		if err == nil || again || !isLost(err) {
+		if err != nil {
+			k.hangUp() // what is left of the session is not known
+		}
+		if err == nil || !mayPass(err) || try == tries || ctx.Err() != nil {
 			return v, err
 		}
+		time.Sleep(time.Duration(try*try) * 5 * time.Millisecond)
 	}
 }
 
-// take returns a session that is logged in: one that lies idle, or a new one.
-func (k *Keys) take() (*session, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+// ready sees to it that there is a session that is logged in.
+func (k *Keys) ready() error {
 	if k.closed {
-		return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, keystore.ErrClosed)
+		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, keystore.ErrClosed)
 	}
-	for len(k.idle) > 0 {
-		s := k.idle[len(k.idle)-1]
-		k.idle = k.idle[:len(k.idle)-1]
-		if s.loggedIn() {
-			return s, nil
-		}
-		k.module.CloseSession(s.handle)
+	if k.session != nil && k.session.loggedIn() {
+		return nil
 	}
-	return k.connect()
+	k.hangUp()
+	s, err := k.connect()
+	if err == nil {
+		k.session = s
+	}
+	return err
 }
 
-// giveBack keeps a session for later. One that failed is closed, with all that lie idle if
-// it was lost: what is left of it is not known.
-func (k *Keys) giveBack(s *session, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err == nil && !k.closed {
-		k.idle = append(k.idle, s)
-		return
+func (k *Keys) hangUp() {
+	if k.session != nil {
+		k.module.CloseSession(k.session.handle)
 	}
-	k.module.CloseSession(s.handle)
-	if isLost(err) {
-		k.closeIdle()
-	}
+	k.session = nil
 }
 
-func (k *Keys) closeIdle() {
-	for _, s := range k.idle {
-		k.module.CloseSession(s.handle)
-	}
-	k.idle = nil
-}
-
-// Close closes the sessions; calls that are under way close theirs when they end. It does
-// not log out, which would count for the whole process.
+// Close closes the session, after the call that is under way. It does not log out, which
+// would count for the whole process.
 func (k *Keys) Close() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	k.turn <- struct{}{}
+	defer func() { <-k.turn }()
 	k.closed = true
-	k.closeIdle()
+	k.hangUp()
 	return nil
 }
 
@@ -135,11 +122,18 @@ func (k *Keys) connect() (*session, error) {
 	if err := fit(token); err != nil {
 		return nil, err
 	}
+	if k.serial == "" {
+		k.serial = token.SerialNumber
+	}
+	if k.serial != token.SerialNumber {
+		return nil, fmt.Errorf("%w: another token of that label is there, of serial number %q and not %q as before "+
+			"(if that is on purpose, start this program again)", keystore.ErrUnavailable, token.SerialNumber, k.serial)
+	}
 	handle, err := k.module.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{k.module, handle, token.SerialNumber}
+	s := &session{k.module, handle, k.serial}
 	if !s.loggedIn() {
 		err = k.login(s, token)
 	}
@@ -153,8 +147,17 @@ func (k *Keys) connect() (*session, error) {
 	return s, nil
 }
 
-// loggedIn tells whether the session sees private objects of the token that it was opened on.
+// loggedIn tells whether the session may see private objects.
 func (s *session) loggedIn() bool {
+	info, err := s.GetSessionInfo(s.handle)
+	return err == nil && info.State == pkcs11.CKS_RW_USER_FUNCTIONS
+}
+
+// sees tells whether the session sees what there is of private objects: it is logged in, and
+// to the token that it was opened on, which answers. It is asked where something is not
+// there, and not before each call: SoftHSM bears it badly if another process logs in while
+// this one looks at the token.
+func (s *session) sees() bool {
 	info, err := s.GetSessionInfo(s.handle)
 	if err != nil || info.State != pkcs11.CKS_RW_USER_FUNCTIONS {
 		return false

@@ -55,18 +55,26 @@ func (s *session) unwrap(key pkcs11.ObjectHandle, wrapped, ad []byte) ([]byte, e
 		return nil, fmt.Errorf("%w: it is not what this token wrapped", keystore.ErrTampered)
 	}
 	secret, err := s.open(s.handle, key, nonce, ad, sealed)
+	if err != nil && !isTampered(err) && s.works(key) {
+		// Tokens say CKR_GENERAL_ERROR, CKR_DEVICE_ERROR and more of a wrong tag. If the key
+		// works, and says it again, it is what was decrypted.
+		if secret, err = s.open(s.handle, key, nonce, ad, sealed); err != nil {
+			err = pkcs11.Error(pkcs11.CKR_ENCRYPTED_DATA_INVALID)
+		}
+	}
 	switch {
 	case err == nil:
 		return secret, nil
 	case answers(err, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED):
 		return nil, errNoKey
-	case answers(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, ckrAEADDecryptFailed):
-	case !s.works(key):
-		return nil, err
+	case isTampered(err):
+		return nil, fmt.Errorf("%w: it was wrapped under another key or for something else, or changed since", keystore.ErrTampered)
 	}
-	// The key works, so it is what was decrypted: tokens say CKR_GENERAL_ERROR,
-	// CKR_DEVICE_ERROR and more of a wrong tag.
-	return nil, fmt.Errorf("%w: it was wrapped under another key or for something else, or changed since", keystore.ErrTampered)
+	return nil, err
+}
+
+func isTampered(err error) bool {
+	return answers(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID, pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, ckrAEADDecryptFailed)
 }
 
 // works tells whether the key encrypts and decrypts.
