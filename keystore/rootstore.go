@@ -128,7 +128,7 @@ type RehearsalStep struct {
 }
 
 // Proven tells whether every step went as it must and nothing remains to be waited for.
-func (r *Rehearsal) Proven() bool {
+func (r Rehearsal) Proven() bool {
 	return r.Until.IsZero() && len(r.Steps) > 0 && !slices.ContainsFunc(r.Steps, func(s RehearsalStep) bool { return !s.OK })
 }
 

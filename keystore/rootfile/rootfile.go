@@ -57,7 +57,7 @@ type Store struct {
 	readers map[string]*anchorReader
 }
 
-var _ keystore.RootStore = (*Store)(nil)
+var _ keystore.Rehearser = (*Store)(nil)
 
 // Suffixes of the files beside a root file.
 const (

@@ -156,38 +156,40 @@ func (s *Store) change(ctx context.Context, f func(v view) error) error {
 // Add writes r to every mirror, and with it those roots that another mirror holds and
 // none remembers as destroyed. It writes nothing when a mirror is away.
 func (s *Store) Add(ctx context.Context, r keystore.Root) error {
+	return s.change(ctx, func(v view) error { return s.add(v, r) })
+}
+
+func (s *Store) add(v view, r keystore.Root) error {
 	r.Created = r.Created.UTC().Truncate(1e9)
-	return s.change(ctx, func(v view) error {
-		if err := away(v, "add a root"); err != nil {
-			return err
-		}
-		if v.remembered(r.ID) {
-			return fmt.Errorf("add a root: %w: root %s was destroyed here", keystore.ErrMismatch, r.ID)
-		}
-		living, err := v.living()
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(living, func(o keystore.Root) bool { return o.ID == r.ID })
-		if i < 0 {
-			living = append(living, r)
-		} else if !same(living[i], r) {
-			return fmt.Errorf("add a root: %w: there is another root %s", keystore.ErrMismatch, r.ID)
-		}
-		for _, m := range v {
-			next := *m.root
-			next.living = slices.Clone(m.root.living)
-			for _, o := range living {
-				if next.root(o.ID) == nil && !v.remembered(o.ID) {
-					next.living = append(next.living, o)
-				}
-			}
-			if err := s.replace(m.path, &next, false); err != nil {
-				return unavailable(m.path, err)
+	if err := away(v, "add a root"); err != nil {
+		return err
+	}
+	if v.remembered(r.ID) {
+		return fmt.Errorf("add a root: %w: root %s was destroyed here", keystore.ErrMismatch, r.ID)
+	}
+	living, err := v.living()
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(living, func(o keystore.Root) bool { return o.ID == r.ID })
+	if i < 0 {
+		living = append(living, r)
+	} else if !same(living[i], r) {
+		return fmt.Errorf("add a root: %w: there is another root %s", keystore.ErrMismatch, r.ID)
+	}
+	for _, m := range v {
+		next := *m.root
+		next.living = slices.Clone(m.root.living)
+		for _, o := range living {
+			if next.root(o.ID) == nil && !v.remembered(o.ID) {
+				next.living = append(next.living, o)
 			}
 		}
-		return nil
-	})
+		if err := s.replace(m.path, &next, false); err != nil {
+			return unavailable(m.path, err)
+		}
+	}
+	return nil
 }
 
 func same(a, b keystore.Root) bool {
@@ -197,19 +199,21 @@ func same(a, b keystore.Root) bool {
 // Destroy removes and wipes on each mirror that answers, and then names those that did
 // not in an error that wraps [keystore.ErrUnavailable].
 func (s *Store) Destroy(ctx context.Context, ids []keystore.RootID) error {
-	return s.change(ctx, func(v view) error {
-		var failed []error
-		for _, m := range v {
-			if m.root == nil {
-				failed = append(failed, m.rootErr)
-				continue
-			}
-			if err := s.destroyOn(m, ids); err != nil {
-				failed = append(failed, unavailable(m.path, err))
-			}
+	return s.change(ctx, func(v view) error { return s.destroy(v, ids) })
+}
+
+func (s *Store) destroy(v view, ids []keystore.RootID) error {
+	var failed []error
+	for _, m := range v {
+		if m.root == nil {
+			failed = append(failed, m.rootErr)
+			continue
 		}
-		return notOn("destroy roots", failed)
-	})
+		if err := s.destroyOn(m, ids); err != nil {
+			failed = append(failed, unavailable(m.path, err))
+		}
+	}
+	return notOn("destroy roots", failed)
 }
 
 func (s *Store) destroyOn(m mirror, ids []keystore.RootID) error {
