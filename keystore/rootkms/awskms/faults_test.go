@@ -36,7 +36,7 @@ func TestFailuresAreToldApart(t *testing.T) {
 		"InvalidSignatureException":   "are wrong",
 		"RequestExpired":              "clock",
 		"SomethingNewException":       "refused (SomethingNewException)",
-		"Odd TOKENFAKE":        "refused: ",
+		"Odd TOKENFAKE":               "refused: ",
 	} {
 		w := start(t, imported)
 		name := w.make()

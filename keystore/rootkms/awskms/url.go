@@ -34,7 +34,7 @@ const day = 24 * time.Hour
 func Parse(s string) (Config, error) {
 	rest, ok := strings.CutPrefix(s, "awskms:")
 	if !ok {
-		return Config{}, fmt.Errorf("%w: a place in AWS KMS starts with awskms:", keystore.ErrInvalid)
+		return Config{}, fmt.Errorf("%w: a place in AWS KMS is named awskms:REGION", keystore.ErrInvalid)
 	}
 	region, query, _ := strings.Cut(rest, "?")
 	c := Config{Region: region}

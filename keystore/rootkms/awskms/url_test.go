@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 		require.Equal(t, c, again, "what a place is called can be parsed")
 	}
 	for url, words := range map[string]string{
-		"gcpkms:x":                        "starts with awskms:",
+		"gcpkms:x":                        "is named awskms:REGION",
 		"awskms:":                         "region",
 		"awskms:Frankfurt":                "region",
 		"awskms:eu-central-1/key":         "region",

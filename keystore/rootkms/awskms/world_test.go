@@ -13,13 +13,14 @@ import (
 	"github.com/oubli/oubli/keystore/rootkms/awskms/awskmstest"
 )
 
-// liveRegions names the variable with the regions of AWS to test against, by commas. It
-// costs: each run makes two keys in each, and schedules their deletion.
+// liveRegions names the variable with the regions of AWS to test against, by commas. A run
+// makes some hundred keys in each, and schedules their deletion; AWS charges none for that,
+// but its quota of requests is shared.
 const liveRegions = "OUBLI_TEST_AWSKMS"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(liveRegions) == "" {
-		fmt.Println("NOT TESTED: AWS itself. " + liveRegions + " is not set to regions such as eu-central-1; only our fake of AWS KMS was tested.")
+		fmt.Fprintln(os.Stderr, "NOT TESTED: AWS itself. " + liveRegions + " is not set to regions such as eu-central-1; only our fake of AWS KMS was tested.")
 	}
 	os.Exit(m.Run())
 }

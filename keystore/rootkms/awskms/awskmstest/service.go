@@ -162,6 +162,17 @@ func (s *Service) Calls(op string) int {
 	return s.calls[op]
 }
 
+// Total counts all requests.
+func (s *Service) Total() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, c := range s.calls {
+		n += c
+	}
+	return n
+}
+
 // Used are the operations that were called at all.
 func (s *Service) Used() []string {
 	s.mu.Lock()
