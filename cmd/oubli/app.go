@@ -17,6 +17,7 @@ type app struct {
 	schema      string
 	standbys    []string
 	rootURL     string
+	nextURL     string // of another place for the root
 	host        string
 	db          string // the application's; it may hold a password
 	mapFile     string
@@ -66,7 +67,8 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	a.setting(&a.schema, "keystore-schema", "OUBLI_KEYSTORE_SCHEMA", "oubli", "the PostgreSQL schema of the keystore's tables")
 	f.StringSliceVar(&a.standbys, "keystore-standby", namesFromEnv("OUBLI_KEYSTORE_STANDBY"), "a PostgreSQL standby, by its application_name, that must have replayed an epoch before older roots die, the same for all who write; repeat it, or write a list (or OUBLI_KEYSTORE_STANDBY)")
 	f.Lookup("keystore-standby").DefValue = "[]"
-	a.setting(&a.rootURL, "root", "OUBLI_ROOT", "file:oubli.root", "the root keys, file:PATH[,file:PATH]")
+	a.setting(&a.rootURL, "root", "OUBLI_ROOT", "file:oubli.root", "the root keys, file:PATH[,file:PATH], or a service: see oubli root --help")
+	a.setting(&a.nextURL, "root-next", "OUBLI_ROOT_NEXT", "", "another place to which the root may be moved meanwhile, or from which it was")
 	a.setting(&a.host, "host", "OUBLI_HOST", "", "the name of this host, where the machine's own will not do, as in containers")
 	a.setting(&a.db, "db", "OUBLI_DB", "", "the application's database, postgres://USER@HOST/DATABASE, for commands that work on its tables")
 	f.StringVar(&a.mapFile, "map", "oubli.yaml", "the data map")
@@ -74,7 +76,7 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 	root.AddCommand(
 		a.initCommand(), a.sealCommand(), a.openCommand(), a.adoptCommand(), a.anonymizeCommand(),
 		a.restrictCommand(), a.releaseCommand(), a.cancelCommand(), a.readmitCommand(), a.retireCommand(),
-		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.reconcileCommand(), a.upgradeCommand(), a.rootCommand(),
+		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.reconcileCommand(), a.upgradeCommand(), a.advanceCommand(), a.rootCommand(),
 		a.statusCommand(), a.verifyCommand(), a.demoCommand(),
 	)
 	root.SetIn(a.in)

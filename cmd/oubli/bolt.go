@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/oubli/oubli/keystore"
@@ -57,3 +58,13 @@ func (f boltFile) leftovers() ([]string, error) {
 }
 
 func (f boltFile) shared() bool { return false }
+
+func (f boltFile) same(other location) bool {
+	o, ok := other.(boltFile)
+	if !ok {
+		return false
+	}
+	a, err1 := filepath.Abs(f.path)
+	b, err2 := filepath.Abs(o.path)
+	return err1 == nil && err2 == nil && a == b || same(f.path, o.path)
+}

@@ -24,7 +24,7 @@ const restoring = ".restoring"
 const copying = ".copy-"
 
 // restore makes a copy of the file in args fit to serve, and puts it in place.
-func (f boltFile) restore(ctx context.Context, a *app, args []string) error {
+func (f boltFile) restore(ctx context.Context, a *app, args []string) (err error) {
 	if len(args) != 1 {
 		return withHint(usagef("oubli restore takes one KEYSTORE-COPY, got %d arguments", len(args)), "oubli restore --help")
 	}
@@ -32,10 +32,11 @@ func (f boltFile) restore(ctx context.Context, a *app, args []string) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target // a link stays one
 	}
-	roots, _, err := a.rootStore(a.rootURL)
+	roots, err := a.rootStore(ctx, a.rootURL, writing)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, roots.Close()) }()
 	unlock, err := lockOld(path)
 	if err != nil {
 		return err

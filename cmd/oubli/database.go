@@ -17,8 +17,8 @@ type database struct {
 	o   pgstore.Options
 }
 
-func newDatabase(dsn, schema string, standbys []string) (location, error) {
-	if err := checkURL("keystore", dsn); err != nil {
+func newDatabase(what, dsn, schema string, standbys []string) (location, error) {
+	if err := checkURL(what, dsn); err != nil {
 		return nil, err
 	}
 	return database{dsn, pgstore.Options{Schema: schema, Standbys: standbys}}, nil
@@ -73,15 +73,16 @@ func (d database) upgrade(ctx context.Context) (string, error) {
 }
 
 // restore makes the database fit to serve in place, after its operator has put it back.
-func (d database) restore(ctx context.Context, a *app, args []string) error {
+func (d database) restore(ctx context.Context, a *app, args []string) (err error) {
 	if len(args) > 0 {
 		return withHint(usagef("oubli restore takes no argument for a keystore in PostgreSQL"),
 			"put the database back by its own means, as pg_restore or a point-in-time recovery; then oubli restore makes it fit to serve")
 	}
-	roots, _, err := a.rootStore(a.rootURL)
+	roots, err := a.rootStore(ctx, a.rootURL, writing)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, roots.Close()) }()
 	before, err := roots.Load(ctx)
 	if err != nil {
 		return err
@@ -103,6 +104,9 @@ func (d database) restore(ctx context.Context, a *app, args []string) error {
 }
 
 func (d database) leftovers() ([]string, error) { return nil, nil }
+
+// same does not look at the URLs: a database has many names. What stands in it tells.
+func (d database) same(location) bool { return false }
 
 func (d database) shared() bool { return true }
 

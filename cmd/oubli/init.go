@@ -82,11 +82,21 @@ func (a *app) init(ctx context.Context, o *initOptions) (err error) {
 	if !at.shared() {
 		o.Lease = 0
 	}
-	roots, rootPaths, err := a.rootStore(a.rootURL)
+	root, err := a.newRootStore(ctx, a.rootURL)
 	if err != nil {
 		return err
 	}
-	oldRoots := existing(withAnchors(rootPaths))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, root.giveUp(ctx))
+		} else {
+			err = root.Close()
+		}
+	}()
+	oldRoots, err := root.found(ctx)
+	if err != nil {
+		return err
+	}
 	// The keystore first: whoever makes it may make the root.
 	b, undo, err := at.create(ctx)
 	if errors.Is(err, keystore.ErrExists) {
@@ -103,72 +113,94 @@ func (a *app) init(ctx context.Context, o *initOptions) (err error) {
 			err = fmt.Errorf("a root %w, but no keystore at %s: %s", keystore.ErrExists, b.Name(), strings.Join(oldRoots, ", "))
 			return withHint(errors.Join(err, undo()), "if the keystore was lost, put a copy back and run oubli restore; --discard-root destroys the root, and with it all that it opens")
 		}
-		if err := roots.Remove(ctx); err != nil {
+		if err := root.Remove(ctx); err != nil {
 			return errors.Join(err, undo())
 		}
 	}
-	ours := &createdRoots{RootStore: roots}
+	ours := &createdRoots{RootStore: root, beside: b, shelf: root.shelf}
 	if err := keystore.Create(ctx, b, ours, &o.CreateOptions); err != nil {
-		return failedInit(ctx, err, ours, rootPaths, undo)
+		return failedInit(ctx, err, ours, root, undo)
 	}
+	a.warnOfOneDatabase(root, b)
 	name := b.Name()
 	if err := b.Close(); err != nil {
 		return err
 	}
-	a.say("made the keystore %s and the root %s", name, strings.Join(rootPaths, ", "))
-	if o.Grace == 0 {
+	a.made(name, root, o, at.shared())
+	return nil
+}
+
+// made says what an init made, and what that means.
+func (a *app) made(name string, root *root, o *initOptions, shared bool) {
+	a.say("made the keystore %s and the root %s", name, root.name())
+	if place := root.Place(); o.Grace+place.Delay == 0 {
 		a.say("grace 0: an erasure is final at once, and kills every backup of the keystore made before it")
 	} else {
-		a.say("grace %v: an erasure is final %v after it; a keystore backup older than that opens nothing", o.Grace, o.Grace)
+		a.say("grace %v: an erasure is final %v after it; a keystore backup older than %v opens nothing", o.Grace, o.Grace+place.Delay, o.Grace)
 	}
-	if at.shared() {
-		a.say("lease %v: erasing somebody waits that long, until no process serves from its memory; the processes are on this host, as the root is", o.Lease)
+	if shared {
+		where := ""
+		if root.file != nil {
+			where = "; the processes are on this host, as the root is"
+		}
+		a.say("lease %v: erasing somebody waits that long, until no process serves from its memory%s", o.Lease, where)
 	}
-	a.say("losing the root loses everybody: keep a mirror of it on another disk, and keep it out of the keystore's backups")
-	return nil
+	if root.file != nil {
+		a.say("losing the root loses everybody: keep a mirror of it on another disk, and keep it out of the keystore's backups")
+		return
+	}
+	a.say("losing the root loses everybody, and a copy of the service's storage brings destroyed roots back: docs/roots.md tells what to back up, and for how long")
+	a.say("run oubli root rehearse, which shows whether what is destroyed there is gone")
 }
 
 // createdRoots remembers whether it was this call that made the root.
 type createdRoots struct {
 	keystore.RootStore
-	done bool
+	beside keystore.Backend // where the keystore is to stand
+	shelf  keystore.Backend // of the root; nil if it has none
+	done   bool
 }
 
 func (c *createdRoots) Create(ctx context.Context, contents keystore.RootContents) error {
-	err := c.RootStore.Create(ctx, contents)
-	c.done = err == nil
+	if err := c.RootStore.Create(ctx, contents); err != nil {
+		return err
+	}
+	c.done = true
+	if c.shelf == nil {
+		return nil
+	}
+	empty, err := isEmpty(ctx, c.beside)
+	if err != nil || empty {
+		return err
+	}
+	// Two names of one database. Nothing else stands there yet.
+	err = errors.Join(keptTwice(c.beside.Name()), c.Remove(context.WithoutCancel(ctx)))
+	c.done = false
 	return err
 }
 
 // failedInit takes away what an init made that failed with err.
-func failedInit(ctx context.Context, err error, roots *createdRoots, rootPaths []string, undo func() error) error {
-	undoErr := undo()
-	if !roots.done {
-		return errors.Join(err, undoErr) // if a root is there, somebody else made it
+func failedInit(ctx context.Context, err error, ours *createdRoots, root *root, undo func() error) error {
+	if !ours.done {
+		return errors.Join(err, undo()) // if a root is there, somebody else made it
 	}
+	undoErr := undo()
 	if undoErr != nil && !errors.Is(err, keystore.ErrExists) { // then the keystore is another's
 		return withHint(errors.Join(err, undoErr), "the keystore may have been made all the same, so its root was left: oubli status tells; if there is none, run oubli init --discard-root")
 	}
-	removeErr := roots.Remove(context.WithoutCancel(ctx))
-	if left := existing(withAnchors(rootPaths)); len(left) > 0 {
-		err = errors.Join(err, removeErr, fmt.Errorf("left over, and serving nobody: %s", strings.Join(left, ", ")))
+	ctx = context.WithoutCancel(ctx)
+	removeErr := root.Remove(ctx)
+	left, leftErr := root.found(ctx)
+	if len(left) > 0 {
+		leftErr = errors.Join(removeErr, leftErr, fmt.Errorf("left over, and serving nobody: %s", strings.Join(left, ", ")))
 	}
-	return err
+	return errors.Join(err, leftErr)
 }
 
 // isEmpty tells whether a backend holds no record.
 func isEmpty(ctx context.Context, b keystore.Backend) (bool, error) {
 	records, err := b.Scan(ctx, []byte{0}, []byte{0xff, 0xff, 0xff}, 1)
 	return len(records) == 0, err
-}
-
-// withAnchors adds the anchor beside each root file.
-func withAnchors(roots []string) []string {
-	var all []string
-	for _, p := range roots {
-		all = append(all, p, p+".anchor")
-	}
-	return all
 }
 
 // existing returns those of the paths under which something stands.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"testing"
 
@@ -33,13 +34,33 @@ func (r realProgram) Run() int {
 		return fail(err)
 	}
 	defer os.RemoveAll(dir)
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "oubli"), ".").CombinedOutput(); err != nil {
-		return fail(fmt.Errorf("go build: %w\n%s", err, out))
+	if err := build(dir, "oubli", buildTags()); err != nil {
+		return fail(err)
 	}
 	if err := os.Setenv("PATH", dir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
 		return fail(err)
 	}
 	return r.m.Run()
+}
+
+// build builds the program with build tags.
+func build(dir, name, tags string) error {
+	out, err := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(dir, name), ".").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// buildTags are those that this test was built with.
+func buildTags() string {
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "-tags" {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // TestScripts runs the stories in testdata. Each is a file that reads like a session.
@@ -49,8 +70,8 @@ func TestScripts(t *testing.T) {
 	runScripts(t, slices.DeleteFunc(files, isPostgreSQL), nil)
 }
 
-// runScripts runs stories, with more settings in their environment.
-func runScripts(t *testing.T, files []string, more map[string]string) {
+// runScripts runs stories, with more settings in their environment, and more to set up.
+func runScripts(t *testing.T, files []string, more map[string]string, setups ...func(*testscript.Env) error) {
 	testscript.Run(t, testscript.Params{
 		Files:               files,
 		RequireUniqueNames:  true,
@@ -59,6 +80,11 @@ func runScripts(t *testing.T, files []string, more map[string]string) {
 		Setup: func(e *testscript.Env) error {
 			for name, value := range more {
 				e.Setenv(name, value)
+			}
+			for _, setup := range setups {
+				if err := setup(e); err != nil {
+					return err
+				}
 			}
 			for _, name := range []string{"customers.csv", "invoices.csv", "employees.csv"} {
 				text, err := os.ReadFile("internal/demo/chinook/" + name)

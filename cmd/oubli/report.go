@@ -11,19 +11,14 @@ import (
 
 // storeReport is the keystore as a whole, as "oubli status --json" writes it.
 type storeReport struct {
-	Keystore   string            `json:"keystore"`
-	ID         string            `json:"id"`
-	Epoch      uint64            `json:"epoch"`
-	Advancing  bool              `json:"advancing"` // an advance has begun and is not finished
-	Grace      string            `json:"grace"`
-	Lease      string            `json:"lease"` // how long a process may serve from memory; "" where none shares the keystore
-	Root       string            `json:"root"`
-	Host       string            `json:"host"`
-	Class      string            `json:"class"` // how real the destruction of a root is
-	Roots      []rootReport      `json:"roots"`
-	Moving     string            `json:"moving"` // a move of the root that is not finished: this place may hold a copy
-	Away       []string          `json:"away"`   // mirrors of the root that cannot be read
-	Late       string            `json:"late"`   // the standbys that older roots wait for, and why
+	Keystore  string `json:"keystore"`
+	ID        string `json:"id"`
+	Epoch     uint64 `json:"epoch"`
+	Advancing bool   `json:"advancing"` // an advance has begun and is not finished
+	Grace     string `json:"grace"`
+	Lease     string `json:"lease"` // how long a process may serve from memory; "" where none shares the keystore
+	rootsReport
+	Late       string            `json:"late"` // the standbys that older roots wait for, and why
 	Overdue    int               `json:"overdue"`
 	Unadvanced int               `json:"unadvanced"`       // destroyed, but no advance has taken it in
 	Subjects   map[string]int    `json:"subjects"`         // by state
@@ -71,12 +66,6 @@ func (t tableReport) words() string {
 	return t.Phase
 }
 
-type rootReport struct {
-	ID   string     `json:"id"`
-	Role string     `json:"role"`
-	Dies *time.Time `json:"dies"`
-}
-
 // health reports on the keystore without looking at every subject.
 func health(ctx context.Context, keys *openKeystore) (*storeReport, keystore.Health, error) {
 	info, err1 := keys.Info(ctx)
@@ -85,24 +74,15 @@ func health(ctx context.Context, keys *openKeystore) (*storeReport, keystore.Hea
 		return nil, h, err
 	}
 	r := &storeReport{Keystore: info.Name, ID: info.ID.String(), Epoch: h.Epoch, Advancing: h.Advancing,
-		Grace: info.Grace.String(), Root: info.Root.URL, Host: info.Root.Host, Class: info.Root.Class,
-		Moving: h.Moving, Away: append([]string{}, h.Away...), Overdue: h.Overdue, Unadvanced: h.Unadvanced,
-		Subjects: map[string]int{}, Erasing: []keystore.Status{}, NotFinal: []keystore.Status{}}
+		Grace: info.Grace.String(), Overdue: h.Overdue, Unadvanced: h.Unadvanced,
+		rootsReport: reportRoots(keys.at(h.Root), info.Root, info.Grace, h.Roots, h.Unnamed),
+		Subjects:    map[string]int{}, Erasing: []keystore.Status{}, NotFinal: []keystore.Status{}}
+	r.Moving, r.Away = h.Moving, append(r.Away, h.Away...)
 	if info.Lease > 0 {
 		r.Lease = info.Lease.String()
 	}
 	if b, ok := keys.backend.(keystore.Shared); ok {
 		r.Late = late(ctx, b)
-	}
-	for _, root := range h.Roots {
-		rr := rootReport{ID: root.ID.String(), Role: root.Role}
-		if !root.Dies.IsZero() {
-			rr.Dies = &root.Dies
-		}
-		r.Roots = append(r.Roots, rr)
-	}
-	for _, id := range h.Unnamed {
-		r.Roots = append(r.Roots, rootReport{ID: id.String(), Role: "named by no record: the next erasure supersedes it"})
 	}
 	return r, h, nil
 }

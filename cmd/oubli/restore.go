@@ -38,7 +38,7 @@ whoever opens it. If it is interrupted, call it again.`,
 }
 
 // revive makes an old keystore fit to serve where it stands, and checks that it opens.
-func (a *app) revive(ctx context.Context, at location, roots keystore.RootStore) (keystore.RestoreReport, error) {
+func (a *app) revive(ctx context.Context, at location, roots *root) (keystore.RestoreReport, error) {
 	b, err := at.open(ctx, writing)
 	if err != nil {
 		return keystore.RestoreReport{}, err
@@ -47,7 +47,7 @@ func (a *app) revive(ctx context.Context, at location, roots keystore.RootStore)
 	if err := errors.Join(err, b.Close()); err != nil {
 		return report, err
 	}
-	keys, err := a.openAt(ctx, at, roots, writing)
+	keys, _, err := a.openAt(ctx, at, roots, nil, writing)
 	if err != nil {
 		return report, err
 	}

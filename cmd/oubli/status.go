@@ -140,25 +140,9 @@ func (p *printer) store(r *storeReport) {
 
 // roots writes where the roots are, and a line for each that lives.
 func (p *printer) roots(r *storeReport) {
-	p.line("roots: %s (host %s, destruction %s)", r.Root, r.Host, r.Class)
-	for _, root := range r.Roots {
-		line := "root " + root.ID + ": " + root.Role
-		if root.Dies != nil {
-			line += ", dies " + when(*root.Dies)
-			if root.Dies.Before(time.Now()) {
-				line += " (overdue: opening the keystore for writing destroys it)"
-			}
-		}
-		p.line("%s", line)
-	}
+	p.rootsReport(&r.rootsReport)
 	if r.Late != "" {
 		p.line("a standby is late, and older roots live until it is not: %s", r.Late)
-	}
-	if r.Moving != "" {
-		p.line("a move of the root is not finished: %s may hold a copy, and nothing is final; run oubli root move", r.Moving)
-	}
-	for _, away := range r.Away {
-		p.line("a mirror of the root is away: %s", away)
 	}
 }
 

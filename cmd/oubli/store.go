@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/rootfile"
 )
 
 // location is where a keystore stands, or is to stand. It knows what one kind of
@@ -30,36 +29,35 @@ type location interface {
 	// leftovers finds files that a crash left beside it.
 	leftovers() ([]string, error)
 
+	// same tells whether other is certainly the same place.
+	same(other location) bool
+
 	// shared tells whether several processes can use the keystore at once.
 	shared() bool
 }
 
-// location reads --keystore. This and rootStore are the only places that look at what a
-// URL begins with. Nothing repeats the URL: it may hold a password.
+// location reads --keystore.
 func (a *app) location() (location, error) {
-	scheme, rest, _ := strings.Cut(a.keystoreURL, ":")
-	switch {
-	case scheme == "bolt" && rest != "":
+	at, err := locationAt("keystore", a.keystoreURL, "--keystore or OUBLI_KEYSTORE", a.schema, a.standbys)
+	if _, ok := at.(boltFile); ok {
 		if given := a.given("keystore-schema", "keystore-standby"); given != "" {
 			return nil, usagef("--%s is for a keystore in PostgreSQL", given)
 		}
-		return boltFile{rest}, nil
-	case scheme == "postgres" || scheme == "postgresql":
-		return newDatabase(a.keystoreURL, a.schema, a.standbys)
 	}
-	return nil, usagef("keystore: write bolt:PATH or postgres://USER@HOST/DATABASE in --keystore or OUBLI_KEYSTORE")
+	return at, err
 }
 
-func (a *app) rootStore(url string) (*rootfile.Store, []string, error) {
-	paths, err := rootfile.Parse(url)
-	if err != nil {
-		return nil, nil, usageError{err}
+// locationAt reads the URL of what is kept as a keystore is. where is where the user has
+// written it. Nothing repeats it: it may hold a password.
+func locationAt(what, url, where, schema string, standbys []string) (location, error) {
+	scheme, rest, _ := strings.Cut(url, ":")
+	switch {
+	case scheme == "bolt" && rest != "":
+		return boltFile{rest}, nil
+	case scheme == "postgres" || scheme == "postgresql":
+		return newDatabase(what, url, schema, standbys)
 	}
-	r, err := rootfile.New(paths, &rootfile.Options{Host: a.host})
-	if err != nil {
-		return nil, nil, usageError{err}
-	}
-	return r, paths, nil
+	return nil, usagef("%s: write bolt:PATH or postgres://USER@HOST/DATABASE in %s", what, where)
 }
 
 type access bool
@@ -69,40 +67,68 @@ const (
 	writing access = false
 )
 
-// openKeystore is a keystore with the backend that it stands on.
+// openKeystore is a keystore with what it stands on.
 type openKeystore struct {
 	*keystore.Store
 	backend keystore.Backend
+	root    *root
+	next    *root // where the root may be moved to, or was; else nil
 }
 
 // open opens the keystore.
-func (a *app) open(ctx context.Context, how access) (*openKeystore, error) {
+func (a *app) open(ctx context.Context, how access) (keys *openKeystore, err error) {
 	at, err := a.location()
 	if err != nil {
 		return nil, err
 	}
-	roots, _, err := a.rootStore(a.rootURL)
-	if err != nil {
-		return nil, err
+	keys = &openKeystore{}
+	defer func() {
+		if err != nil {
+			keys, err = nil, errors.Join(err, keys.closeRoots())
+		}
+	}()
+	if keys.root, keys.next, err = a.roots(ctx, how); err != nil {
+		return keys, err
 	}
-	return a.openAt(ctx, at, roots, how)
+	keys.Store, keys.backend, err = a.openAt(ctx, at, keys.root, keys.next, how)
+	return keys, err
 }
 
-func (a *app) openAt(ctx context.Context, at location, roots keystore.RootStore, how access) (*openKeystore, error) {
+// roots opens the place of the root, and the other one that the user has named, if there
+// is one. With an error, those that it returns are to be closed all the same.
+func (a *app) roots(ctx context.Context, how access) (is, next *root, err error) {
+	if is, err = a.rootStore(ctx, a.rootURL, how); err != nil || a.nextURL == "" {
+		return is, nil, err
+	}
+	next, err = a.rootStore(ctx, a.nextURL, how)
+	return is, next, err
+}
+
+// openAt opens the keystore that stands somewhere. next may be nil.
+func (a *app) openAt(ctx context.Context, at location, is, next *root, how access) (*keystore.Store, keystore.Backend, error) {
 	b, err := at.open(ctx, how)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	keys, err := keystore.Open(ctx, b, roots, &keystore.Options{ReadOnly: bool(how), CacheSize: a.cacheSize, Logger: slog.New(wordHandler{a.ui})})
+	o := keystore.Options{ReadOnly: bool(how), CacheSize: a.cacheSize, Logger: slog.New(wordHandler{a.ui})}
+	if next != nil {
+		o.NextRoots = next
+	}
+	keys, err := keystore.Open(ctx, b, is, &o)
 	if err == nil {
-		return &openKeystore{keys, b}, nil
+		return keys, b, nil
 	}
 	err = errors.Join(err, b.Close())
-	if _, rootErr := roots.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) {
-		return nil, withHint(err, "the keystore is there and its root is not: is --root right? If the root is lost, bring it back, for nobody can be read without it")
+	if _, rootErr := is.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) && next == nil {
+		return nil, nil, withHint(err, "the keystore is there and its root is not: is --root right? If the root is lost, bring it back, for nobody can be read without it")
 	}
-	return nil, err
+	return nil, nil, err
 }
+
+// Close closes the keystore, and its root after it.
+func (k *openKeystore) Close() error { return errors.Join(k.Store.Close(), k.closeRoots()) }
+
+func (k *openKeystore) closeRoots() error { return errors.Join(k.root.Close(), k.next.Close()) }
 
 // withStore opens the keystore, calls f and closes it.
 func (a *app) withStore(ctx context.Context, how access, f func(*keystore.Store) error) error {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,11 +42,11 @@ func (a *app) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return a.withStore(ctx, reading, func(keys *keystore.Store) error {
-		report, err := a.look(ctx, keys, at)
+	return a.withKeystore(ctx, reading, func(keys *openKeystore) error {
+		report, err := look(ctx, keys, at)
 		for n := 1; n < looks && at.shared() && err == nil && len(report.Problems) > 0; n++ {
 			time.Sleep(300 * time.Millisecond)
-			report, err = a.look(ctx, keys, at)
+			report, err = look(ctx, keys, at)
 		}
 		if err != nil {
 			return err
@@ -64,12 +63,12 @@ func (a *app) verify(ctx context.Context) error {
 }
 
 // look verifies the keystore, and counts what is left over as a problem.
-func (a *app) look(ctx context.Context, keys *keystore.Store, at location) (keystore.VerifyReport, error) {
+func look(ctx context.Context, keys *openKeystore, at location) (keystore.VerifyReport, error) {
 	report, err := keys.Verify(ctx)
 	if err != nil {
 		return report, err
 	}
-	left, err := a.leftovers(ctx, at)
+	left, err := leftovers(ctx, at, keys.root)
 	for _, path := range left {
 		report.Problems = append(report.Problems, "a temporary file is left over: "+path)
 	}
@@ -78,28 +77,13 @@ func (a *app) look(ctx context.Context, keys *keystore.Store, at location) (keys
 
 // leftovers finds temporary files of the keystore and the root. The keystore is open
 // for reading; where that keeps writers out, they belong to nobody.
-func (a *app) leftovers(ctx context.Context, at location) ([]string, error) {
-	store, roots, err := a.rootStore(a.rootURL)
-	if err != nil {
-		return nil, err
-	}
+func leftovers(ctx context.Context, at location, root *root) ([]string, error) {
 	found, err := at.leftovers()
 	if err != nil {
 		return nil, err
 	}
-	old, err := store.Leftovers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	found = append(found, old...)
-	for _, root := range roots {
-		more, err := beside(root, func(name, base string) bool { return strings.HasPrefix(name, base+".anchor.new-") })
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, more...)
-	}
-	return found, nil
+	more, err := root.leftovers(ctx)
+	return append(found, more...), err
 }
 
 // beside lists the files in the folder of path whose names is says yes to.
