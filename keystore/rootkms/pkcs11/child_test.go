@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -59,7 +58,7 @@ func churn() {
 		do(err)
 		blob, err := k.Wrap(ctx, name, []byte(name), testAD)
 		do(err)
-		fmt.Printf("made %s %x\n", name, blob)
+		fmt.Print(wrapped{name, []byte(name), blob, testAD}.line())
 		secret, err := k.Unwrap(ctx, name, blob, testAD)
 		do(err)
 		if string(secret) != name {
@@ -78,11 +77,11 @@ func unwrapAll() {
 	k := childKeys()
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
-		w, ok := madeLine(in.Text())
+		w, ok := madeLine(in.Text() + "\n")
 		if !ok {
 			continue
 		}
-		secret, err := k.Unwrap(context.Background(), w.name, w.blob, testAD)
+		secret, err := k.Unwrap(context.Background(), w.name, w.blob, w.ad)
 		switch {
 		case err == nil && bytes.Equal(secret, w.secret):
 			fmt.Println(w.name, "opens")
@@ -94,13 +93,13 @@ func unwrapAll() {
 	}
 }
 
-func (w wrapped) line() string { return fmt.Sprintf("made %s %x\n", w.name, w.blob) }
+func (w wrapped) line() string {
+	return fmt.Sprintf("made %s %x %x %x\n", w.name, w.secret, w.blob, w.ad)
+}
 
-func madeLine(s string) (wrapped, bool) {
-	rest, ok := strings.CutPrefix(strings.TrimSpace(s), "made ")
-	name, blob, ok2 := strings.Cut(rest, " ")
-	b, err := hex.DecodeString(blob)
-	return wrapped{name, []byte(name), b}, ok && ok2 && err == nil
+func madeLine(s string) (w wrapped, ok bool) {
+	n, _ := fmt.Sscanf(s, "made %s %x %x %x\n", &w.name, &w.secret, &w.blob, &w.ad)
+	return w, n == 4
 }
 
 // startChurn starts a churning child and waits until it has logged in: SoftHSM writes to a

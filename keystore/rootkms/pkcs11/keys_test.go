@@ -22,9 +22,8 @@ var (
 
 // wrapped is a key with what it wrapped.
 type wrapped struct {
-	name   string
-	secret []byte
-	blob   []byte
+	name             string
+	secret, blob, ad []byte
 }
 
 var testAD = []byte("what it is for")
@@ -35,19 +34,19 @@ func makeWrapped(t *testing.T, k *Keys, secret string) wrapped {
 	require.NoError(t, err)
 	blob, err := k.Wrap(t.Context(), name, []byte(secret), testAD)
 	require.NoError(t, err)
-	return wrapped{name, []byte(secret), blob}
+	return wrapped{name, []byte(secret), blob, testAD}
 }
 
 func (w wrapped) requireOpens(t *testing.T, k *Keys) {
 	t.Helper()
-	secret, err := k.Unwrap(t.Context(), w.name, w.blob, testAD)
+	secret, err := k.Unwrap(t.Context(), w.name, w.blob, w.ad)
 	require.NoError(t, err)
 	require.Equal(t, w.secret, secret)
 }
 
 func (w wrapped) requireGone(t *testing.T, k *Keys) {
 	t.Helper()
-	_, err := k.Unwrap(t.Context(), w.name, w.blob, testAD)
+	_, err := k.Unwrap(t.Context(), w.name, w.blob, w.ad)
 	require.ErrorIs(t, err, keystore.ErrNotFound)
 	states, err := k.State(t.Context(), []string{w.name})
 	require.NoError(t, err)

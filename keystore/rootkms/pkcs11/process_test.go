@@ -101,13 +101,7 @@ func TestKilled(t *testing.T) {
 func TestCopiesOfTheStorage(t *testing.T) {
 	c := newToken(t)
 	k := openKeys(t, c, nil)
-	dies, lives := makeWrapped(t, k, ""), makeWrapped(t, k, "")
-	for _, w := range []*wrapped{&dies, &lives} {
-		var err error
-		w.secret = []byte(w.name)
-		w.blob, err = k.Wrap(t.Context(), w.name, w.secret, testAD)
-		require.NoError(t, err)
-	}
+	dies, lives := makeWrapped(t, k, "one root"), makeWrapped(t, k, "another")
 	before := copyTokens(t)
 	require.NoError(t, k.Destroy(t.Context(), []string{dies.name}))
 	after := copyTokens(t)
