@@ -60,9 +60,9 @@ func TestCallsToTheRootStore(t *testing.T) {
 		a.heal()
 		counted := roots.counted()
 		t.Logf("grace %s: an erasure: %v", grace, counted)
-		expected := map[string]int{"Load": 6, "Raise": 1, "Add": 1, "Destroy": 1, "Trim": 1}
+		expected := map[string]int{"Load": 5, "Raise": 1, "Add": 1, "Destroy": 1, "Trim": 1}
 		if grace > 0 { // the advance ends with the anchor, and destroys later
-			expected = map[string]int{"Load": 4, "Raise": 2, "Add": 1}
+			expected = map[string]int{"Load": 3, "Raise": 2, "Add": 1}
 		}
 		require.Equal(t, expected, counted)
 

@@ -60,6 +60,7 @@ func (r *slowRoots) Create(ctx context.Context, c keystore.RootContents) error {
 			}
 			r.ever = append(r.ever, root.ID)
 		}
+		r.leaving = false
 		return r.inner.Create(ctx, c)
 	})
 }

@@ -232,20 +232,20 @@ func TestACopyWhoseRootIsDying(t *testing.T) {
 // waits for a whole grace and delay to be taken in, and the record stays small.
 func TestAdvancesKeepADistance(t *testing.T) {
 	w := newSlowWorld(t, 7*days)
-	for n := range 200 {
+	for n := range 90 {
 		w.erase(n + 1)
 		w.now = w.now.Add(time.Second)
 	}
 	h := w.health()
 	require.Len(t, h.Roots, 65)
 	require.Positive(t, h.Unadvanced)
-	require.Zero(t, w.status(200).FinalAt)
+	require.Zero(t, w.status(90).FinalAt)
 	w.now = w.now.Add(10 * days / 64)
 	w.advance()
 	require.Zero(t, w.health().Unadvanced)
-	require.Equal(t, w.now.Add(10*days), w.status(200).FinalAt)
+	require.Equal(t, w.now.Add(10*days), w.status(90).FinalAt)
 	most, longest, waits := 0, 0, 0
-	for n := range 12 * 14 { // an erasure every two hours for two weeks
+	for n := range 12 * 11 { // an erasure every two hours for eleven days
 		w.now = w.now.Add(2 * time.Hour)
 		w.erase(1000 + n)
 		h := w.health()

@@ -144,7 +144,8 @@ func TestCrashInARehearsal(t *testing.T) {
 		for n := 1; ; n++ {
 			ps := paths(t, 2)
 			a, b := newRoot(1), newRoot(2)
-			created(t, ps, a, b)
+			quick := &testDisk{} // does not sync
+			require.NoError(t, open(t, ps, quick).Create(t.Context(), contents(a, b)))
 			d := &testDisk{failAt: n, mode: mode}
 			r, err := open(t, ps, d).Rehearse(context.Background())
 			d.close()
@@ -155,7 +156,7 @@ func TestCrashInARehearsal(t *testing.T) {
 				break
 			}
 			require.False(t, err == nil && r.Proven(), "%s at %d", mode, n)
-			s := open(t, ps, nil)
+			s := open(t, ps, quick)
 			c := load(t, s)
 			require.Subset(t, c.Living, []keystore.Root{a, b})
 			require.LessOrEqual(t, len(c.Living), 3)
@@ -169,6 +170,7 @@ func TestCrashInARehearsal(t *testing.T) {
 				require.False(t, bytes.Contains(everyByte(t, ps), root.Key[:]), "%s at %d", mode, n)
 			}
 			require.True(t, rehearse(t, s).Proven())
+			quick.close()
 		}
 	}
 }
