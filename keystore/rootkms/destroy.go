@@ -93,82 +93,102 @@ func (s *Store) sweep(ctx context.Context, what string, mark func(h *head) (chan
 	if len(dead) == 0 {
 		return nil
 	}
-	states, err := s.destroyKeys(ctx, dead, old)
-	if states == nil {
+	states := make(map[string]KeyState, len(dead))
+	// What an earlier sweep was about is asked for first: what is gone or dying is left
+	// alone. What was and is not any more is noted before it is destroyed anew, so that the
+	// time for which copies are kept begins anew as well.
+	if err := s.ask(ctx, old, states); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if err := errors.Join(err, s.confirm(ctx, what, states)); err != nil {
+	todo := slices.DeleteFunc(dead, func(name string) bool {
+		st, ok := states[name]
+		return ok && (st.Fate == Gone || st.Fate == Dying)
+	})
+	if slices.ContainsFunc(todo, func(name string) bool { return slices.Contains(old, name) }) {
+		if err := s.confirm(ctx, states); err != nil && !errors.Is(err, errKept) {
+			return err
+		}
+	}
+	if len(todo) > 0 {
+		err = s.keys.Destroy(ctx, todo)
+		if askErr := s.ask(ctx, todo, states); askErr != nil { // it may have done a part
+			return fmt.Errorf("%s: %w", what, errors.Join(err, askErr))
+		}
+	}
+	if noted := s.confirm(ctx, states); err == nil || !errors.Is(noted, errKept) { // that it has them follows
+		err = errors.Join(err, noted)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
 
-// rewrap wraps the living roots whose keys are in the way by fresh ones.
+// ask adds to states what became of keys.
+func (s *Store) ask(ctx context.Context, names []string, states map[string]KeyState) error {
+	if len(names) == 0 {
+		return nil
+	}
+	got, err := s.keys.State(ctx, names)
+	if err == nil && len(got) != len(names) {
+		err = fmt.Errorf("%w: the service told of %d keys, not of %d", keystore.ErrUnavailable, len(got), len(names))
+	}
+	if err != nil {
+		return err
+	}
+	for i := range got {
+		states[names[i]] = got[i]
+	}
+	return nil
+}
+
+// rewrap wraps the living roots whose keys are in the way by fresh ones. A key that was
+// made in an earlier try may be older than what is dying by now.
 func (s *Store) rewrap(ctx context.Context, h *head, inWay []string, fresh map[keystore.RootID]*wrapped) (changed bool, err error) {
+	dead := h.deadKeys()
+	var lost []string
 	for i := range h.roots {
 		e := &h.roots[i]
 		if e.dying || !slices.Contains(inWay, e.key) {
 			continue
 		}
 		w := fresh[e.id]
-		if !w.good(h) {
-			secret, err := s.unwrap(ctx, h, e)
-			if errors.Is(err, keystore.ErrNotFound) {
-				states, stateErr := s.keys.State(ctx, []string{e.key})
-				if stateErr == nil && states[0].Fate == Gone {
-					continue // lost already, whatever is destroyed
-				}
-			}
-			if err != nil {
-				return false, fmt.Errorf("a living root stands in the way: %w", s.explain(ctx, h, e, err))
-			}
-			w, err = s.wrap(ctx, h, e.id, e.epoch, &secret)
-			clear(secret[:])
-			if err != nil {
+		if !w.good(h) || len(s.keys.Before([]string{w.key}, dead)) > 0 {
+			if w, err = s.wrapAgain(ctx, h, e); err != nil {
 				return false, err
 			}
 			fresh[e.id] = w
+		}
+		if w == nil {
+			lost = append(lost, e.key)
+			continue
 		}
 		e.former = append(slices.Clone(e.former), e.key)
 		e.key, e.wrapped = w.key, w.blob
 		changed = true
 	}
+	for _, name := range s.keys.Before(h.livingKeys(), h.deadKeys()) {
+		if !slices.Contains(lost, name) {
+			return false, fmt.Errorf("%w: key %s was made last, and the service says that it is in the way of older ones; nothing was destroyed", keystore.ErrUnavailable, name)
+		}
+	}
 	return changed, nil
 }
 
-// destroyKeys has keys destroyed and asks what became of them. Those that an earlier sweep
-// was about are asked for first: what is gone or dying is left alone.
-func (s *Store) destroyKeys(ctx context.Context, dead, old []string) (map[string]KeyState, error) {
-	states := make(map[string]KeyState, len(dead))
-	ask := func(names []string) error {
-		got, err := s.keys.State(ctx, names)
-		if err == nil && len(got) != len(names) {
-			err = fmt.Errorf("%w: the service told of %d keys, not of %d", keystore.ErrUnavailable, len(got), len(names))
-		}
-		for i := range got {
-			if err == nil {
-				states[names[i]] = got[i]
-			}
-		}
-		return err
-	}
-	if len(old) > 0 {
-		if err := ask(old); err != nil {
-			return nil, err
+// wrapAgain wraps a living root by a fresh key; nil if its own is lost.
+func (s *Store) wrapAgain(ctx context.Context, h *head, e *entry) (*wrapped, error) {
+	secret, err := s.unwrap(ctx, h, e)
+	if errors.Is(err, keystore.ErrNotFound) {
+		states, stateErr := s.keys.State(ctx, []string{e.key})
+		if stateErr == nil && len(states) == 1 && states[0].Fate == Gone {
+			return nil, nil
 		}
 	}
-	todo := slices.DeleteFunc(slices.Clone(dead), func(n string) bool {
-		st, ok := states[n]
-		return ok && (st.Fate == Gone || st.Fate == Dying)
-	})
-	if len(todo) == 0 {
-		return states, nil
+	if err != nil {
+		return nil, fmt.Errorf("a living root stands in the way: %w", s.explain(ctx, h, e, err))
 	}
-	err := s.keys.Destroy(ctx, todo)
-	if err := ask(todo); err != nil { // it may have done a part
-		return nil, err
-	}
-	return states, err
+	defer clear(secret[:])
+	return s.wrap(ctx, h, e.id, e.epoch, &secret)
 }
 
 // errKept: the service did not destroy what it was asked to.
@@ -176,9 +196,9 @@ var errKept = fmt.Errorf("%w: the service was asked to destroy keys and did not"
 
 // confirm notes in the head what became of the keys. What is gone, with all copies of it,
 // counts as destroyed.
-func (s *Store) confirm(ctx context.Context, what string, states map[string]KeyState) error {
+func (s *Store) confirm(ctx context.Context, states map[string]KeyState) error {
 	var kept []string
-	err := retry(ctx, what, func() error {
+	err := retry(ctx, "note what became of the keys", func() error {
 		h, err := s.head(ctx)
 		if err != nil {
 			return err
@@ -205,7 +225,7 @@ func (s *Store) confirm(ctx context.Context, what string, states map[string]KeyS
 		return s.put(ctx, h)
 	})
 	if err == nil && len(kept) > 0 {
-		err = fmt.Errorf("%s: %w: %s: see to it that it may", what, errKept, strings.Join(kept, ", "))
+		err = fmt.Errorf("%w: %s: see to it that it may", errKept, strings.Join(kept, ", "))
 	}
 	return err
 }
@@ -228,7 +248,7 @@ func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string) {
 			all, until = false, e.until
 		case st.Fate == Dying:
 			all = false
-			if u := st.Until.UTC().Add(time.Second-1).Truncate(time.Second).Add(s.copies); u.After(until) {
+			if u := st.Until.UTC().Add(time.Second - 1).Truncate(time.Second).Add(s.copies); u.After(until) {
 				until = u
 			}
 		default:

@@ -244,7 +244,8 @@ func higher(a, b keystore.Anchor) keystore.Anchor {
 }
 
 // Trim implements [keystore.RootStore]. Pages go when all they hold may go. From the first
-// one on that has lost half, what is left is written anew.
+// one on of which half may go, what is left is written anew; until then a page keeps what
+// may go, which does no harm.
 func (s *Store) Trim(ctx context.Context, final func(keystore.Tombstone) bool) error {
 	var garbage []uint64
 	err := s.change(ctx, "trim the tombstones", func(h *head) (bool, error) {

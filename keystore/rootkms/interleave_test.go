@@ -1,0 +1,204 @@
+package rootkms_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/rootkms"
+	"github.com/oubli/oubli/keystore/rootkms/kmstest"
+)
+
+// scheduler lets processes make one call at a time, in an order that it is told.
+type scheduler struct {
+	procs []*proc
+}
+
+// proc is a process: it announces each call and waits until it may make it.
+type proc struct {
+	ready chan bool // true: at a call; false: done
+	step  chan struct{}
+	err   error
+	at    bool
+}
+
+// Waits between tries take no time: these tests run in bubbles of testing/synctest.
+func (s *scheduler) start(f func(call hook) error) {
+	p := &proc{ready: make(chan bool), step: make(chan struct{})}
+	s.procs = append(s.procs, p)
+	go func() {
+		p.err = f(func(_ string, do func() error) error {
+			p.ready <- true
+			<-p.step
+			return do()
+		})
+		p.ready <- false
+	}()
+}
+
+// run has choose pick who makes the next call among those that have one to make, until
+// all are done. It returns the choices: which of how many.
+func (s *scheduler) run(choose func(n int) int) {
+	for _, p := range s.procs {
+		p.at = <-p.ready
+	}
+	for {
+		var open []*proc
+		for _, p := range s.procs {
+			if p.at {
+				open = append(open, p)
+			}
+		}
+		if len(open) == 0 {
+			return
+		}
+		p := open[choose(len(open))]
+		p.step <- struct{}{}
+		p.at = <-p.ready
+	}
+}
+
+// everyOrder runs f with every order of calls: f gives the chooser to a scheduler.
+func everyOrder(limit int, f func(choose func(n int) int)) (runs int) {
+	var path, width []int
+	for {
+		depth := 0
+		f(func(n int) int {
+			if depth == len(path) {
+				path, width = append(path, 0), append(width, n)
+			}
+			width[depth] = n
+			depth++
+			return path[depth-1]
+		})
+		runs++
+		path, width = path[:depth], width[:depth]
+		for len(path) > 0 && path[len(path)-1] == width[len(width)-1]-1 {
+			path, width = path[:len(path)-1], width[:len(width)-1]
+		}
+		if len(path) == 0 || runs == limit {
+			return runs
+		}
+		path[len(path)-1]++
+	}
+}
+
+// A root is added while another, newer than one that lives, is destroyed: in a service that
+// drops its oldest versions each of the others' keys may stand in the way, or be one that
+// its maker has not written down yet. In every order of calls all that live live on.
+func TestEveryOrderOfAddAndDestroy(t *testing.T) { synctest.Test(t, everyOrderOfAddAndDestroy) }
+
+func everyOrderOfAddAndDestroy(t *testing.T) {
+	runs := everyOrder(0, func(choose func(int) int) {
+		w := newWorld(t, t.Context(), kmstest.Trimmed)
+		w.create(2)
+		old, dying, added := w.roots[0], w.roots[1], w.root()
+		s := &scheduler{}
+		s.start(func(call hook) error { return w.open(telling(call), 0).Destroy(w.ctx, []keystore.RootID{dying.ID}) })
+		s.start(func(call hook) error { return w.open(telling(call), 0).Add(w.ctx, added) })
+		s.run(choose)
+		require.NoError(t, s.procs[0].err)
+		require.NoError(t, s.procs[1].err)
+		w.lives(old, added)
+		w.dead(dying)
+	})
+	t.Logf("%d orders", runs)
+}
+
+// telling makes only those calls take turns whose order tells: that change something, or
+// read the head.
+func telling(call hook) hook {
+	return func(name string, do func() error) error {
+		if name == "Check" || name == "State" || name == "Wrap" || name == "Unwrap" {
+			return do()
+		}
+		return call(name, do)
+	}
+}
+
+func TestEveryOrderOfTwoDestroys(t *testing.T) { synctest.Test(t, everyOrderOfTwoDestroys) }
+
+func everyOrderOfTwoDestroys(t *testing.T) {
+	runs := everyOrder(4000, func(choose func(int) int) {
+		w := newWorld(t, t.Context(), kmstest.Trimmed)
+		w.create(3)
+		s := &scheduler{}
+		for _, r := range w.roots[1:] {
+			s.start(func(call hook) error { return w.open(telling(call), 0).Destroy(w.ctx, []keystore.RootID{r.ID}) })
+		}
+		s.run(choose)
+		require.NoError(t, s.procs[0].err)
+		require.NoError(t, s.procs[1].err)
+		w.lives(w.roots[0])
+		w.dead(w.roots[1:]...)
+	})
+	t.Logf("%d orders", runs)
+}
+
+// The calls of four processes in orders drawn at random, some of which never get an answer:
+// a process may stop for good at any call, before or after it has its effect.
+func TestRandomOrders(t *testing.T) { synctest.Test(t, randomOrders) }
+
+func randomOrders(t *testing.T) {
+	rounds := 1500
+	for seed := range rounds {
+		kind := []kmstest.Kind{kmstest.Trimmed, kmstest.Trimmed, kmstest.Single, kmstest.Scheduled}[seed%4]
+		r := rand.New(rand.NewPCG(uint64(seed), 1))
+		if err := randomOrder(t, t.Context(), r, kind); err != nil {
+			require.NoError(t, err, "seed %d", seed)
+		}
+	}
+}
+
+func randomOrder(t *testing.T, ctx context.Context, r *rand.Rand, kind kmstest.Kind) error {
+	w := newWorld(t, ctx, kind)
+	w.create(3)
+	victims := []keystore.Root{w.roots[r.IntN(2)], w.roots[2]}
+	kept := slices.DeleteFunc(slices.Clone(w.roots), func(x keystore.Root) bool { return slices.Contains(victims, x) })
+	added := []keystore.Root{w.root(), w.root()}
+	s := &scheduler{}
+	stops := func(call hook) hook {
+		n, unanswered := r.IntN(40), r.IntN(2) == 0
+		f := &failing{n: n, unanswered: unanswered}
+		return func(name string, do func() error) error {
+			return call(name, func() error { return f.call(name, do) })
+		}
+	}
+	for i := range 2 {
+		destroying, adding := stops, stops
+		s.start(func(call hook) error {
+			return w.open(destroying(call), 0).Destroy(ctx, []keystore.RootID{victims[i].ID})
+		})
+		s.start(func(call hook) error { return w.open(adding(call), 0).Add(ctx, added[i]) })
+	}
+	s.start(func(call hook) error { _, err := w.open(stops(call), 0).Rehearse(ctx); return err })
+	s.run(r.IntN)
+	for i, root := range added {
+		if s.procs[2*i+1].err == nil {
+			kept = append(kept, root)
+		}
+	}
+	if err := w.living(kept...); err != nil {
+		return fmt.Errorf("after the race: %w", err)
+	}
+	for range 2 { // others go on
+		if err := w.open(passOn, 0).Destroy(ctx, []keystore.RootID{victims[0].ID, victims[1].ID}); err != nil {
+			return fmt.Errorf("go on: %w", err)
+		}
+		w.pass(delay + time.Second)
+	}
+	if err := w.living(kept...); err != nil {
+		return fmt.Errorf("in the end: %w", err)
+	}
+	w.dead(victims...)
+	return nil
+}
+
+var _ rootkms.Keys = (*hookedKeys)(nil)
