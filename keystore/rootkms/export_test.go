@@ -25,3 +25,7 @@ func WithStore(doc []byte, id keystore.StoreID) []byte {
 	h.store = id
 	return h.encode()
 }
+
+// Keys and Shelf return what a Store was made of.
+func (s *Store) Keys() Keys   { return s.keys }
+func (s *Store) Shelf() Shelf { return s.shelf }

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/keystore"
-	"github.com/oubli/oubli/keystore/rootkms"
 	"github.com/oubli/oubli/keystore/rootkms/kmstest"
 )
 
@@ -126,7 +125,7 @@ func telling(call hook) hook {
 func TestEveryOrderOfTwoDestroys(t *testing.T) { synctest.Test(t, everyOrderOfTwoDestroys) }
 
 func everyOrderOfTwoDestroys(t *testing.T) {
-	runs := everyOrder(4000, func(choose func(int) int) {
+	runs := everyOrder(1000, func(choose func(int) int) {
 		w := newWorld(t, t.Context(), kmstest.Trimmed)
 		w.create(3)
 		s := &scheduler{}
@@ -147,8 +146,7 @@ func everyOrderOfTwoDestroys(t *testing.T) {
 func TestRandomOrders(t *testing.T) { synctest.Test(t, randomOrders) }
 
 func randomOrders(t *testing.T) {
-	rounds := 1500
-	for seed := range rounds {
+	for seed := range 800 {
 		kind := []kmstest.Kind{kmstest.Trimmed, kmstest.Trimmed, kmstest.Single, kmstest.Scheduled}[seed%4]
 		r := rand.New(rand.NewPCG(uint64(seed), 1))
 		if err := randomOrder(t, t.Context(), r, kind); err != nil {
@@ -164,21 +162,23 @@ func randomOrder(t *testing.T, ctx context.Context, r *rand.Rand, kind kmstest.K
 	kept := slices.DeleteFunc(slices.Clone(w.roots), func(x keystore.Root) bool { return slices.Contains(victims, x) })
 	added := []keystore.Root{w.root(), w.root()}
 	s := &scheduler{}
-	stops := func(call hook) hook {
-		n, unanswered := r.IntN(40), r.IntN(2) == 0
-		f := &failing{n: n, unanswered: unanswered}
-		return func(name string, do func() error) error {
-			return call(name, func() error { return f.call(name, do) })
+	stops := func() func(call hook) hook {
+		f := &failing{n: r.IntN(40), unanswered: r.IntN(2) == 0}
+		return func(call hook) hook {
+			return func(name string, do func() error) error {
+				return call(name, func() error { return f.call(name, do) })
+			}
 		}
 	}
 	for i := range 2 {
-		destroying, adding := stops, stops
+		destroying, adding := stops(), stops()
 		s.start(func(call hook) error {
 			return w.open(destroying(call), 0).Destroy(ctx, []keystore.RootID{victims[i].ID})
 		})
 		s.start(func(call hook) error { return w.open(adding(call), 0).Add(ctx, added[i]) })
 	}
-	s.start(func(call hook) error { _, err := w.open(stops(call), 0).Rehearse(ctx); return err })
+	rehearsing := stops()
+	s.start(func(call hook) error { _, err := w.open(rehearsing(call), 0).Rehearse(ctx); return err })
 	s.run(r.IntN)
 	for i, root := range added {
 		if s.procs[2*i+1].err == nil {
@@ -200,5 +200,3 @@ func randomOrder(t *testing.T, ctx context.Context, r *rand.Rand, kind kmstest.K
 	w.dead(victims...)
 	return nil
 }
-
-var _ rootkms.Keys = (*hookedKeys)(nil)

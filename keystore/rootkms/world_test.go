@@ -27,6 +27,7 @@ func passOn(_ string, do func() error) error { return do() }
 type hookedKeys struct {
 	inner rootkms.Keys
 	call  hook
+	learn func(secret []byte) // what is wrapped; may be nil
 }
 
 func (h *hookedKeys) Make(ctx context.Context, s keystore.StoreID, r keystore.RootID) (name string, err error) {
@@ -35,6 +36,9 @@ func (h *hookedKeys) Make(ctx context.Context, s keystore.StoreID, r keystore.Ro
 }
 
 func (h *hookedKeys) Wrap(ctx context.Context, name string, secret, ad []byte) (box []byte, err error) {
+	if h.learn != nil {
+		h.learn(secret)
+	}
 	err = h.call("Wrap", func() (err error) { box, err = h.inner.Wrap(ctx, name, secret, ad); return err })
 	return box, err
 }
@@ -140,7 +144,7 @@ func (w *world) keep(name string, b []byte) {
 
 // open returns a root store as another process has it, whose calls go through call.
 func (w *world) open(call hook, copies time.Duration) *rootkms.Store {
-	return rootkms.New(&hookedKeys{w.svc.Keys(), call}, &hookedShelf{w.shelf, call, w}, &rootkms.Options{Copies: copies, Clock: w.clock})
+	return rootkms.New(&hookedKeys{w.svc.Keys(), call, nil}, &hookedShelf{w.shelf, call, w}, &rootkms.Options{Copies: copies, Clock: w.clock})
 }
 
 // root makes a root, which is not added.
