@@ -20,7 +20,7 @@ const liveRegions = "OUBLI_TEST_AWSKMS"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(liveRegions) == "" {
-		fmt.Fprintln(os.Stderr, "NOT TESTED: AWS itself. " + liveRegions + " is not set to regions such as eu-central-1; only our fake of AWS KMS was tested.")
+		fmt.Fprintln(os.Stderr, "NOT TESTED: AWS itself. "+liveRegions+" is not set to regions such as eu-central-1; only our fake of AWS KMS was tested.")
 	}
 	os.Exit(m.Run())
 }

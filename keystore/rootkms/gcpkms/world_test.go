@@ -1,0 +1,92 @@
+package gcpkms_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/rootkms"
+	"github.com/oubli/oubli/keystore/rootkms/gcpkms"
+	"github.com/oubli/oubli/keystore/rootkms/gcpkms/gcpkmstest"
+)
+
+// liveKey names the variable with a CryptoKey of Cloud KMS to test against. A run makes some
+// hundred versions of it, and schedules their destruction.
+const liveKey = "OUBLI_TEST_GCPKMS"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(liveKey) == "" {
+		fmt.Fprintln(os.Stderr, "NOT TESTED: Google Cloud itself. "+liveKey+" is not set to a CryptoKey such as projects/P/locations/L/keyRings/R/cryptoKeys/K; only our fake of Cloud KMS was tested.")
+	}
+	os.Exit(m.Run())
+}
+
+const day = 24 * time.Hour
+
+var config = gcpkms.Config{Key: gcpkmstest.Key}
+
+type world struct {
+	t testing.TB
+	*gcpkmstest.Service
+	keys  *gcpkms.Keys
+	waits *int
+}
+
+func start(t testing.TB) *world {
+	s := gcpkmstest.Start(t)
+	keys, err := gcpkms.New(t.Context(), config, s.Client(t))
+	require.NoError(t, err)
+	return &world{t, s, keys, keys.Hurry()}
+}
+
+func (w *world) make() string {
+	name, err := w.keys.Make(w.t.Context(), keystore.StoreID{1}, keystore.RootID{2})
+	require.NoError(w.t, err)
+	return name
+}
+
+func (w *world) wrap(name string) []byte {
+	wrapped, err := w.keys.Wrap(w.t.Context(), name, []byte("the root"), []byte("ad"))
+	require.NoError(w.t, err)
+	return wrapped
+}
+
+func (w *world) unwrap(name string, wrapped []byte) error {
+	secret, err := w.keys.Unwrap(w.t.Context(), name, wrapped, []byte("ad"))
+	if err == nil {
+		require.Equal(w.t, "the root", string(secret))
+	}
+	return err
+}
+
+func (w *world) destroy(names ...string) {
+	require.NoError(w.t, w.keys.Destroy(w.t.Context(), names))
+}
+
+func (w *world) fate(name string) rootkms.KeyState {
+	states, err := w.keys.State(w.t.Context(), []string{name})
+	require.NoError(w.t, err)
+	require.Len(w.t, states, 1)
+	return states[0]
+}
+
+func (w *world) dying() rootkms.KeyState {
+	return rootkms.KeyState{Fate: rootkms.Dying, Until: w.Now().Add(gcpkmstest.Delay)}
+}
+
+var gone, living, barred = rootkms.KeyState{Fate: rootkms.Gone}, rootkms.KeyState{Fate: rootkms.Living}, rootkms.KeyState{Fate: rootkms.Barred}
+
+// secretless fails if an error repeats what Google wrote.
+func secretless(t *testing.T, err error) {
+	t.Helper()
+	for ; err != nil; err = errors.Unwrap(err) {
+		for _, s := range []string{"FAKE", "@", "the root"} {
+			require.NotContains(t, err.Error(), s)
+		}
+	}
+}
