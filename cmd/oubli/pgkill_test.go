@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +22,12 @@ type pgPeople struct {
 	server *pgtest.Server
 	dsn    string
 	dir    string
+	env    []string
 }
 
 func newPgPeople(t *testing.T) *pgPeople {
 	server := pgtest.Shared(t)
-	p := &pgPeople{t: t, server: server, dsn: server.Database(t), dir: t.TempDir()}
+	p := &pgPeople{t: t, server: server, dsn: server.Database(t), dir: t.TempDir(), env: os.Environ()}
 	for name, text := range map[string]string{
 		"oubli.yaml": "tables: {people: {subject: customer=id, personal: [name]}}",
 		"people.csv": "id,name\n1,Anna\n2,Bob\n",
@@ -37,7 +39,7 @@ func newPgPeople(t *testing.T) *pgPeople {
 
 func (p *pgPeople) command(name string, args ...string) *exec.Cmd {
 	c := exec.Command(name, args...)
-	c.Dir, c.Env = p.dir, append(os.Environ(), "OUBLI_KEYSTORE="+p.dsn)
+	c.Dir, c.Env = p.dir, append(slices.Clone(p.env), "OUBLI_KEYSTORE="+p.dsn)
 	return c
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,10 +58,14 @@ func (a *app) rehearse(ctx context.Context, asJSON bool) (err error) {
 	if !ok {
 		return fmt.Errorf("%s has nothing that could be rehearsed", root.name())
 	}
+	remove, err := stageRehearsal(ctx, at)
+	if err != nil {
+		return err
+	}
 	done := a.wait("destroying a scratch root")
 	found, err := at.Rehearse(ctx)
 	done()
-	if err != nil {
+	if err := errors.Join(err, remove()); err != nil {
 		return err
 	}
 	place := root.Place()
@@ -94,6 +99,25 @@ func (a *app) rehearse(ctx context.Context, asJSON bool) (err error) {
 	}
 	a.say("proven: what is destroyed in %s is gone", r.Root)
 	return nil
+}
+
+// stageRehearsal makes a root to rehearse beside, where none is yet. remove takes it away.
+func stageRehearsal(ctx context.Context, at keystore.RootStore) (remove func() error, err error) {
+	if _, err := at.Load(ctx); !errors.Is(err, keystore.ErrNotFound) {
+		return func() error { return nil }, err
+	}
+	if delay := at.Place().Delay; delay > 0 {
+		return nil, withHint(fmt.Errorf("there is no root at %s yet, and one that is made for the rehearsal is not gone for %v", at.Place().URL, delay),
+			"run this after oubli init, before anything is sealed; or with a shelf and keys of its own, which you then give up")
+	}
+	c := keystore.RootContents{Living: []keystore.Root{{Epoch: 1, Created: time.Now().UTC().Truncate(time.Second)}}}
+	rand.Read(c.Store[:])
+	rand.Read(c.Living[0].ID[:])
+	rand.Read(c.Living[0].Key[:])
+	if err := at.Create(ctx, c); err != nil {
+		return nil, err
+	}
+	return func() error { return at.Remove(context.WithoutCancel(ctx)) }, nil
 }
 
 func (a *app) writeRehearsal(r *rehearsalReport, asJSON bool) error {

@@ -60,3 +60,17 @@ func TestServiceScripts(t *testing.T) {
 		})
 	}
 }
+
+func TestRootMovesBetweenFileAndTokenUnderAReader(t *testing.T) {
+	p := newPgPeople(t)
+	e := testscript.Env{WorkDir: p.dir, Vars: os.Environ()}
+	require.NoError(t, withTokens(&e))
+	p.env = e.Vars
+	p.run("softhsm2-util", "--init-token", "--free", "--label", "oubli", "--so-pin", "1234-officer", "--pin", "1234-user")
+	pin := filepath.Join(p.dir, "pin")
+	require.NoError(t, os.WriteFile(pin, []byte("1234-user"), 0o600))
+	shelf := pgtest.Shared(t).Database(t)
+	token := "pkcs11:token=oubli?module-path=" + softHSM(t) + "&pin-source=file:" + pin + "&shelf=" + shelf
+	p.run("oubli", "root", "rehearse", "--root", token) // makes the shelf, which the reader is told of
+	movesUnderAReader(t, p, "file:oubli.root", token)
+}
