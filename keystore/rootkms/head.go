@@ -251,7 +251,7 @@ func decodeEntries(r *reader) (out []entry) {
 		e := entry{id: r.id(), epoch: r.num(), created: r.time()}
 		flags := r.u8()
 		e.dying, e.doomed, e.scratch = flags&flagDying != 0, flags&flagDoomed != 0, flags&flagScratch != 0
-		e.key, e.wrapped, e.former = r.text(), slices.Clone(r.bytes()), r.texts()
+		e.key, e.wrapped, e.former = r.text(), append([]byte(nil), r.bytes()...), r.texts()
 		e.asked, e.until, e.gone = r.time(), r.time(), r.time()
 		again := slices.ContainsFunc(out, func(o entry) bool { return o.id == e.id })
 		r.bad = r.bad || again || flags != e.flags() || e.dying != (len(e.wrapped) == 0) || e.key == ""
