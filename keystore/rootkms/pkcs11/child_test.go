@@ -26,7 +26,7 @@ var childRoles = map[string]func(){"churn": churn, "unwrap": unwrapAll}
 // child starts a process of that role on the token.
 func child(t *testing.T, role string, c Config, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "PKCS11_TEST_CHILD="+role, "PKCS11_TEST_TOKEN="+c.Token)
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "PKCS11_TEST_CHILD="+role, "PKCS11_TEST_TOKEN="+c.Token)
 	cmd.Stderr = os.Stderr
 	return cmd
 }

@@ -227,6 +227,16 @@ func (f logins) Login(s pkcs11.SessionHandle, user uint, pin string) error {
 	return f.cryptoki.Login(s, user, pin)
 }
 
+// overtaken has another session log in just before its own.
+type overtaken struct{ cryptoki }
+
+func (f overtaken) Login(s pkcs11.SessionHandle, user uint, pin string) error {
+	if err := f.cryptoki.Login(s, user, pin); err != nil {
+		return err
+	}
+	return f.cryptoki.Login(s, user, pin)
+}
+
 // hanging does not answer until it is told to.
 type hanging struct {
 	cryptoki

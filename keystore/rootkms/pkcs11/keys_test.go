@@ -184,9 +184,9 @@ func TestManyAtOnce(t *testing.T) {
 	c := newToken(t)
 	stores := []*Keys{openKeys(t, c, nil), openKeys(t, c, nil)}
 	var wg sync.WaitGroup
-	for i := range 16 {
+	for i := range 8 {
 		wg.Go(func() {
-			for range 5 {
+			for range 4 {
 				k := stores[i%2]
 				w := makeWrapped(t, k, "root")
 				w.requireOpens(t, stores[(i+1)%2])

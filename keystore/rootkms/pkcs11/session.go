@@ -67,7 +67,7 @@ func attempt[T any](ctx context.Context, k *Keys, f func(*session) (T, error)) (
 		if err == nil {
 			v, err = f(k.session)
 		}
-		if err != nil {
+		if mayPass(err) || answers(err) {
 			k.hangUp() // what is left of the session is not known
 		}
 		if err == nil || !mayPass(err) || try == tries || ctx.Err() != nil {

@@ -95,7 +95,7 @@ func newToken(t *testing.T) Config {
 	tokens.Lock()
 	defer tokens.Unlock()
 	tokens.made++
-	c := Config{Token: fmt.Sprintf("token %d", tokens.made), Module: softHSM(), PIN: pin(testPIN)}
+	c := Config{Token: fmt.Sprintf("token-%d", tokens.made), Module: softHSM(), PIN: pin(testPIN)}
 	initToken(t, c.Token)
 	return c
 }

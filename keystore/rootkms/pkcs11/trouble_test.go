@@ -108,10 +108,12 @@ func TestSessionIsLost(t *testing.T) {
 	}
 	require.EqualValues(t, 9, n.Load())
 
-	// Another part of the process is logged in already.
+	// Another part of the process is logged in already, or just before.
 	b := openKeys(t, c, func(m cryptoki) cryptoki { return logins{m, n} })
 	w.requireOpens(t, b)
 	require.EqualValues(t, 9, n.Load())
+	require.NoError(t, m.Logout(b.session.handle))
+	w.requireOpens(t, openKeys(t, c, func(m cryptoki) cryptoki { return overtaken{m} }))
 }
 
 // Logged out, a token hides its keys: a search that finds none is not believed.
