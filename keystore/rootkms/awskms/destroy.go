@@ -168,7 +168,8 @@ func (k *Keys) held(ctx context.Context, name string) (ids []string, told bool, 
 }
 
 // Undo implements [rootkms.Keys]: it cancels the deletion of the keys and enables them, and
-// gives one that lost its material other material, the only one that there is to give.
+// gives one that lost its material other material, the only one that there is to give, which
+// KMS refuses.
 func (k *Keys) Undo(ctx context.Context, names []string) error {
 	var all []error
 	for _, name := range names {
@@ -190,8 +191,16 @@ func (k *Keys) undo(ctx context.Context, name string) error {
 		}
 	}
 	if m.Origin == types.OriginTypeExternal {
-		if s, err := k.state(ctx, name); err != nil || s.Fate == rootkms.Gone {
-			return errors.Join(err, k.material(ctx, name))
+		s, err := k.state(ctx, name)
+		if err == nil && s.Fate == rootkms.Gone {
+			err = k.material(ctx, name)
+			if err != nil {
+				_ = k.schedule(ctx, name, 7*day) // the empty key, as it was
+			}
+			return err
+		}
+		if err != nil {
+			return err
 		}
 	}
 	if _, err := k.kms.EnableKey(ctx, &kms.EnableKeyInput{KeyId: &name}); err != nil {
@@ -227,7 +236,7 @@ func (k *Keys) describe(ctx context.Context, name string) (*types.KeyMetadata, e
 		return nil, err
 	}
 	if out.KeyMetadata == nil || aws.ToString(out.KeyMetadata.Arn) != name || aws.ToBool(out.KeyMetadata.MultiRegion) {
-		return nil, &types.KMSInternalException{Message: aws.String("another key was described")}
+		return nil, errAnother
 	}
 	return out.KeyMetadata, nil
 }

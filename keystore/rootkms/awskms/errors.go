@@ -45,7 +45,7 @@ func (k *Keys) failed(op, name string, err error) error {
 	sentinel, words := keystore.ErrUnavailable, ""
 	switch c := code(err); c {
 	case "":
-		words = plain(err)
+		words = unanswered(err)
 	case "AccessDeniedException", "AccessDenied":
 		words = "denied: the policy of this identity must allow kms:" + op + ", as must the key's own; see `oubli root policy`"
 	case "NotFoundException":
@@ -74,7 +74,7 @@ func (k *Keys) failed(op, name string, err error) error {
 	default:
 		words = "refused"
 	}
-	if op != "Encrypt" && op != "Decrypt" {
+	if op != "Encrypt" && op != "Decrypt" { // of other calls nothing follows for the key
 		sentinel = keystore.ErrUnavailable
 	}
 	where := "in " + k.config.Region
@@ -93,9 +93,14 @@ func (k *Keys) failed(op, name string, err error) error {
 // codeForm is what AWS's error codes look like; what doesn't is not repeated.
 var codeForm = regexp.MustCompile(`^[A-Za-z.]{1,60}$`)
 
-// plain names what failed before AWS could answer.
-func plain(err error) string {
+// errAnother: KMS described another key than it was asked about.
+var errAnother = errors.New("another key")
+
+// unanswered names what failed without an error of AWS.
+func unanswered(err error) string {
 	switch {
+	case errors.Is(err, errAnother):
+		return "another key was described, or one with replicas in other regions"
 	case contextError(err) != nil:
 		return "no answer in time"
 	case is[*credentialsError](err):

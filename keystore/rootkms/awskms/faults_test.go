@@ -121,7 +121,7 @@ func TestCredentialsThatCannotBeRead(t *testing.T) {
 }
 
 func TestAKeyWhoseMakingFailsIsDeleted(t *testing.T) {
-	for _, op := range []string{"GetParametersForImport", "ImportKeyMaterial"} {
+	for _, op := range []string{"GetParametersForImport", "ImportKeyMaterial", "Encrypt"} {
 		w := start(t, imported)
 		w.Deny(true, op)
 		_, err := w.keys.Make(t.Context(), keystore.StoreID{}, keystore.RootID{})
@@ -204,4 +204,13 @@ func TestKeysOfOtherPlacesAreRefused(t *testing.T) {
 		require.ErrorIs(t, err, keystore.ErrMismatch, name)
 	}
 	require.Zero(t, w.Calls("DescribeKey"))
+}
+
+func TestAKeyWithReplicasIsNotTakenForOne(t *testing.T) {
+	w := start(t, made)
+	name := w.make()
+	w.Replicate(name)
+	_, err := w.keys.State(t.Context(), []string{name})
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "replicas")
 }

@@ -159,6 +159,7 @@ func TestRehearse(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, r.Proven(), "%v", r)
 	require.Zero(t, l.Material(l.Keys()[1]))
+	require.Equal(t, "PendingDeletion", l.State(l.Keys()[1]), "the empty key costs until it is deleted")
 
 	l = begin(t, made, 0)
 	r, err = l.roots.Rehearse(t.Context())

@@ -30,7 +30,8 @@ func TestImportedMaterialIsGoneAtOnceAndForGood(t *testing.T) {
 
 	err := w.keys.Undo(t.Context(), []string{name})
 	require.ErrorContains(t, err, "IncorrectKeyMaterialException")
-	require.Equal(t, "PendingImport", w.State(name), "what could be undone was")
+	require.Equal(t, 1, w.Calls("CancelKeyDeletion"), "it was tried")
+	require.Equal(t, "PendingDeletion", w.State(name), "the empty key goes all the same")
 	require.Equal(t, gone, w.fate(name))
 	require.ErrorIs(t, w.unwrap(name, wrapped), keystore.ErrNotFound)
 

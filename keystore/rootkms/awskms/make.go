@@ -62,14 +62,14 @@ func (k *Keys) Make(ctx context.Context, store keystore.StoreID, root keystore.R
 }
 
 // ready gives a new key its material, where KMS has not, and waits until KMS knows that it
-// can be used.
+// can be used, and lets this identity use it: who finds that out only when a root is to be
+// wrapped leaves a key behind at every try.
 func (k *Keys) ready(ctx context.Context, name string) error {
 	if !k.config.Made {
 		if err := k.material(ctx, name); err != nil {
 			return err
 		}
 	}
-	op := "DescribeKey"
 	err := k.settle(ctx, func() error {
 		m, err := k.describe(ctx, name)
 		if err == nil && m.KeyState != types.KeyStateEnabled {
@@ -78,7 +78,14 @@ func (k *Keys) ready(ctx context.Context, name string) error {
 		return err
 	}, young)
 	if err != nil {
-		return k.failed(op, name, err)
+		return k.failed("DescribeKey", name, err)
+	}
+	err = k.settle(ctx, func() error {
+		_, err := k.kms.Encrypt(ctx, &kms.EncryptInput{KeyId: &name, Plaintext: make([]byte, 32), DryRun: aws.Bool(true)})
+		return err
+	}, young)
+	if err != nil && !is[*types.DryRunOperationException](err) { // that says: it could be done
+		return k.failed("Encrypt", name, err)
 	}
 	return nil
 }

@@ -170,6 +170,9 @@ func (k *key) encrypt(q *request) (any, error) {
 	if err := k.usable(); err != nil {
 		return nil, err
 	}
+	if q.DryRun {
+		return nil, refusal("DryRunOperationException")
+	}
 	m := k.material[len(k.material)-1]
 	blob := k.id + m.id
 	nonce := make([]byte, 12)

@@ -214,6 +214,9 @@ func (s *Service) Material(arn string) int {
 	return len(s.keys[arn].held())
 }
 
+// Replicate makes a key look like one that has replicas in other regions.
+func (s *Service) Replicate(arn string) { s.change(arn, func(k *key) { k.multiRegion = true }) }
+
 // Disable is what an administrator does in the console.
 func (s *Service) Disable(arn string) { s.change(arn, func(k *key) { k.state = disabled }) }
 

@@ -31,7 +31,7 @@ type request struct {
 	WrappingAlgorithm, WrappingKeySpec              string
 	ExpirationModel, ImportType, IncludeKeyMaterial string
 	PendingWindowInDays                             *int
-	MultiRegion                                     bool
+	MultiRegion, DryRun                             bool
 	Plaintext, CiphertextBlob                       []byte
 	EncryptedKeyMaterial, ImportToken               []byte
 	EncryptionContext                               map[string]string
