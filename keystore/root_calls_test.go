@@ -67,7 +67,9 @@ func TestCallsToTheRootStore(t *testing.T) {
 		require.Equal(t, expected, counted)
 
 		require.NoError(t, b.store.Poll(c.ctx))
+		roots.set(func() { roots.pause = 50 * time.Millisecond }) // all come while the first one waits
 		readAll()
+		roots.set(func() { roots.pause = 0 })
 		require.Equal(t, map[string]int{"Load": 1, "key": 1}, roots.counted(), "once for an epoch and process, however many read")
 		readAll()
 		require.Empty(t, roots.counted())

@@ -25,6 +25,7 @@ type slowRoots struct {
 	barred  map[keystore.RootID]bool // its key can't be had
 	leaving bool
 	away    bool
+	pause   time.Duration // that a Load takes
 	ever    []keystore.RootID // all that ever stood here
 	calls   map[string]int    // by method; "key" counts the keys that were fetched
 }
@@ -39,6 +40,12 @@ func (r *slowRoots) Place() keystore.Place {
 }
 
 func (r *slowRoots) do(name string, f func() error) error {
+	r.mu.Lock()
+	pause := r.pause
+	r.mu.Unlock()
+	if name == "Load" {
+		time.Sleep(pause)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls[name]++
