@@ -349,8 +349,9 @@ func checkDocAway(ctx context.Context, h *shelf) error {
 }
 
 func checkShelfName(_ context.Context, h *shelf) error {
-	if h.Name() == "" || h.Name() != h.Name() {
-		return errors.New("the shelf has no name, or several")
+	name := h.Name()
+	if again := h.Name(); name == "" || name != again {
+		return fmt.Errorf("the shelf's name is %q, then %q", name, again)
 	}
 	return nil
 }
