@@ -66,11 +66,20 @@ func TestCallsToTheRootStore(t *testing.T) {
 		}
 		require.Equal(t, expected, counted)
 
-		require.NoError(t, b.store.Poll(c.ctx))
-		roots.set(func() { roots.pause = 50 * time.Millisecond }) // all come while the first one waits
-		readAll()
+		roots.set(func() { roots.pause = 50 * time.Millisecond })
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if _, err := b.store.Info(c.ctx); err != nil {
+					t.Errorf("%v", err)
+				}
+			})
+		}
+		wg.Wait()
 		roots.set(func() { roots.pause = 0 })
-		require.Equal(t, map[string]int{"Load": 1, "key": 1}, roots.counted(), "once for an epoch and process, however many read")
+		require.NoError(t, b.store.Poll(c.ctx))
+		readAll()
+		require.Equal(t, map[string]int{"Load": 1, "key": 1}, roots.counted(), "once for an epoch and process, however many need it")
 		readAll()
 		require.Empty(t, roots.counted())
 
