@@ -46,5 +46,8 @@
 //
 // A [Backend] remembers records: keystore/pgstore in PostgreSQL, for many processes,
 // keystore/boltstore in a file, for one, and keystore/memstore in memory. A [RootStore]
-// holds the root; keystore/rootfile is one, for the processes of one host.
+// holds the root: keystore/rootfile for the processes of one host, keystore/roottransit and
+// keystore/rootkms with a service, for those of many. The root moves from one to another while
+// all of them go on ([Store.MoveRoots], NextRoots in [Options]). Where a service takes its time
+// to destroy, an erasure is final when the service has confirmed it.
 package keystore

@@ -25,7 +25,7 @@ type slowRoots struct {
 	barred  map[keystore.RootID]bool // its key can't be had
 	leaving bool
 	away    bool
-	pause   time.Duration // that a Load takes
+	pause   time.Duration     // that a Load takes
 	ever    []keystore.RootID // all that ever stood here
 	calls   map[string]int    // by method; "key" counts the keys that were fetched
 }
