@@ -1,0 +1,101 @@
+package roottransit
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/keystore"
+)
+
+// The answers that the real engine does not give: of older ones, of others, and of what
+// stands between.
+
+const token = "hvs.not-a-word-of-this"
+
+// answering opens a root store whose server answers each request, a method and a path,
+// with a status and a body; what it has no answer for with 404.
+func answering(t *testing.T, answers map[string]string) *Store {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, ok := answers[r.Method+" "+strings.TrimPrefix(r.URL.Path, "/v1/")]
+		status := http.StatusOK
+		switch {
+		case !ok:
+			status, answer = http.StatusNotFound, `{"errors":[]}`
+		case answer == "":
+			status = http.StatusNoContent
+		case answer[0] == '5' || answer[0] == '4':
+			status = map[string]int{"400": 400, "403": 403, "502": 502, "503": 503}[answer[:3]]
+			answer = answer[3:]
+		}
+		w.WriteHeader(status)
+		io.WriteString(w, answer)
+	}))
+	t.Cleanup(server.Close)
+	conf := api.DefaultConfig()
+	require.NoError(t, conf.Error)
+	conf.Address, conf.MaxRetries, conf.Timeout = server.URL, 0, 5*time.Second
+	client, err := api.NewClient(conf)
+	require.NoError(t, err)
+	client.SetToken(token)
+	s, err := Open(client, &Config{Address: server.URL, Mount: "transit", Key: "oubli", KV: "secret", Path: "oubli"}, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestOldEngine(t *testing.T) {
+	s := answering(t, map[string]string{"PUT transit/keys/oubli/rotate": ""})
+	_, err := s.keys.Make(t.Context(), keystore.StoreID{}, keystore.RootID{})
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "is no transit engine, or an old one")
+}
+
+// An engine that wraps under another version than it was told, as if it did not know the
+// parameter, is not trusted.
+func TestEngineWrapsOtherwise(t *testing.T) {
+	s := answering(t, map[string]string{
+		"GET transit/keys/oubli":    `{"data":{"type":"aes256-gcm96","latest_version":3,"min_decryption_version":1,"keys":{"1":1763800000,"2":1763800000,"3":1763800000}}}`,
+		"PUT transit/encrypt/oubli": `{"data":{"ciphertext":"vault:v3:AAAA"}}`,
+	})
+	_, err := s.keys.Wrap(t.Context(), "2-1763800000", []byte("secret"), nil)
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "did not wrap under version 2")
+	_, err = s.keys.Wrap(t.Context(), "3-1763800000", []byte("secret"), nil)
+	require.NoError(t, err)
+}
+
+func TestNotKVOfVersion2(t *testing.T) {
+	s := answering(t, map[string]string{"PUT secret/data/oubli/head": "", "GET secret/data/oubli/other": `{"data":{"data":{"value":""},"options":{}}}`})
+	_, err := s.shelf.Put(t.Context(), "head", nil, "")
+	require.ErrorContains(t, err, "not KV of version 2")
+	_, _, err = s.shelf.Get(t.Context(), "other")
+	require.ErrorContains(t, err, "not KV of version 2")
+}
+
+func TestDocumentsThatDeleteThemselves(t *testing.T) {
+	s := answering(t, map[string]string{"PUT secret/data/oubli/head": `{"data":{"version":1,"deletion_time":"2027-01-01T00:00:00Z"}}`})
+	_, err := s.shelf.Put(t.Context(), "head", nil, "")
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "vault write secret/config delete_version_after=0s")
+}
+
+// What something in between says may hold what was sent, and is not repeated.
+func TestErrorsRepeatNothing(t *testing.T) {
+	for _, body := range []string{"<html>" + token, `{"errors":["bad token ` + token + `"]}`, "", `{"errors":["` + strings.Repeat("x", 1000) + `"]}`} {
+		for _, status := range []string{"400", "502", "503", "403"} {
+			s := answering(t, map[string]string{"GET transit/keys/oubli": status + body, "GET auth/token/lookup-self": `{"data":{}}`})
+			err := s.keys.Check(context.Background())
+			require.ErrorIs(t, err, keystore.ErrUnavailable)
+			require.NotContains(t, err.Error(), token)
+			require.Less(t, len(err.Error()), 500)
+		}
+	}
+}
