@@ -272,6 +272,46 @@ func TestManyTombstones(t *testing.T) {
 	require.ErrorIs(t, s.Raise(t.Context(), keystore.Anchor{}, []keystore.Tombstone{{}}), keystore.ErrInvalid)
 }
 
+// ordered is a service that says that older keys are in the way, and does not destroy them
+// by itself.
+type ordered struct {
+	rootkms.Keys
+	like rootkms.Keys
+}
+
+func (o *ordered) Before(living, dead []string) []string { return o.like.Before(living, dead) }
+
+// A root that was wrapped anew leaves a key behind that wrapped it before: that goes as well.
+func TestFormerKeysAreDestroyed(t *testing.T) {
+	w := newWorld(t, t.Context(), kmstest.Single)
+	w.create(2)
+	s := rootkms.New(&ordered{w.svc.Keys(), kmstest.NewService(kmstest.Trimmed, 0, nil).Keys()}, &hookedShelf{w.shelf, passOn, w}, &rootkms.Options{Clock: w.clock})
+	require.NoError(t, s.Destroy(t.Context(), []keystore.RootID{w.roots[1].ID}))
+	w.lives(w.roots[0])
+	require.Equal(t, []string{"3"}, w.svc.Names())
+}
+
+// idle is a service that is asked to destroy and does nothing.
+type idle struct{ rootkms.Keys }
+
+func (idle) Destroy(context.Context, []string) error { return nil }
+
+func TestWhatIsNotDestroyedIsNamed(t *testing.T) {
+	w := newWorld(t, t.Context(), kmstest.Single)
+	w.create(2)
+	s := rootkms.New(idle{w.svc.Keys()}, w.shelf, &rootkms.Options{Clock: w.clock})
+	err := s.Destroy(t.Context(), []keystore.RootID{w.roots[0].ID})
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "key 1 of root "+w.roots[0].ID.String()+" of epoch 1 is living")
+	c, err := s.Load(t.Context())
+	require.NoError(t, err)
+	require.Len(t, c.Dying, 1)
+	require.Empty(t, c.Destroyed)
+	r, err := s.Rehearse(t.Context())
+	require.NoError(t, err)
+	require.False(t, r.Proven())
+}
+
 // A service that does not destroy is refused before a root is trusted to it.
 func TestMiswired(t *testing.T) {
 	w := newWorld(t, t.Context(), kmstest.Trimmed)
