@@ -38,6 +38,14 @@ func denied(err error) bool {
 	return c == "AccessDeniedException" || c == "AccessDenied"
 }
 
+func throttled(err error) bool {
+	switch code(err) {
+	case "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException":
+		return true
+	}
+	return false
+}
+
 // failed says in this package's words what KMS said. AWS's own messages are left out: the
 // one about a wrong signature quotes the session token, others the names of people. The
 // code and the operation are what its documentation is searched by.
@@ -58,7 +66,7 @@ func (k *Keys) failed(op, name string, err error) error {
 		sentinel, words = keystore.ErrTampered, "what is wrapped, its key and its associated data do not belong together"
 	case "IncorrectKeyMaterialException":
 		words = "KMS takes no other material than was imported first, which nobody has"
-	case "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException":
+	case "ThrottlingException", "Throttling", "RequestLimitExceeded", "TooManyRequestsException": // as in throttled
 		words = "throttled: the account sends AWS KMS more requests than its quota allows; try again"
 	case "LimitExceededException":
 		words = "the account has reached a quota of AWS KMS; ask AWS for a higher one, or delete keys"

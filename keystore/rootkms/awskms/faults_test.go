@@ -59,6 +59,7 @@ func TestAThrottledCallIsTriedAgain(t *testing.T) {
 		"DeleteImportedKeyMaterial", "ListKeyRotations", "ScheduleKeyDeletion"} {
 		w.Fail(op, "ThrottlingException", 2)
 	}
+	w.Fail("GetParametersForImport", "ThrottlingException", 20) // one in four seconds is allowed
 	name := w.make()
 	require.NoError(t, w.unwrap(name, w.wrap(name)))
 	w.destroy(name)

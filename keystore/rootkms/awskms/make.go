@@ -104,7 +104,7 @@ func (k *Keys) material(ctx context.Context, name string) error {
 			WrappingKeySpec:   types.WrappingKeySpecRsa4096,
 		})
 		return err
-	}, young)
+	}, func(err error) bool { return young(err) || throttled(err) }) // AWS allows one in four seconds
 	if err != nil {
 		return k.failed("GetParametersForImport", name, err)
 	}

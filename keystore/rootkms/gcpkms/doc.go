@@ -13,6 +13,7 @@
 // Each ciphertext is bound to the name of its version, checksums are sent and checked both
 // ways, and no message of Google is repeated in an error.
 //
-// Cloud KMS is eventually consistent in one thing: a version that is disabled, or waits for
-// its destruction, may in rare cases still decrypt for up to three hours, Google says.
+// Cloud KMS is eventually consistent in one thing: a version that was just disabled, or told
+// to be destroyed, may decrypt for another minute, and in exceptional cases for hours, Google
+// says. An erasure that is not final yet is not touched by that: the version is still there.
 package gcpkms

@@ -34,7 +34,7 @@ func (k *Keys) failed(what, permission, name string, err error) error {
 	case c == codes.ResourceExhausted:
 		words = "throttled: the project sends Cloud KMS more requests than its quota allows; try again"
 	case c == codes.FailedPrecondition:
-		words = "not possible in the state that it is in; see it with `gcloud kms keys versions describe`"
+		words = "not possible in the state that it is in, see it with `gcloud kms keys versions describe`; or a policy of the organization forbids it, such as cloudkms.disableBeforeDestroy"
 	case c == codes.Unavailable, c == codes.Internal, c == codes.Aborted:
 		words = "no connection, or Cloud KMS has an outage; try again"
 	case c == codes.DeadlineExceeded, c == codes.Canceled, contextError(err) != nil:

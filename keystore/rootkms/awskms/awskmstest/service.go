@@ -8,7 +8,6 @@ package awskmstest
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
 	"maps"
@@ -72,14 +71,10 @@ type fault struct {
 // Start starts a fake whose clock stands at the beginning of 2030. It ends with the test.
 func Start(t testing.TB) *Service {
 	t.Helper()
-	wrapping, err := importKey()
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &Service{
 		now:      time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
 		keys:     map[string]*key{},
-		wrapping: wrapping,
+		wrapping: importKey(),
 		tokens:   map[string]string{},
 		denied:   map[string]bool{},
 		calls:    map[string]int{},
@@ -89,9 +84,6 @@ func Start(t testing.TB) *Service {
 	s.URL = server.URL
 	return s
 }
-
-// importKey is the same for all fakes of a process: making one takes a second.
-var importKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 4096) })
 
 // Config is for a client of the fake. It retries at once, as often as the SDK does.
 func (s *Service) Config() aws.Config {
