@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -225,24 +224,11 @@ func additional(q *request) []byte {
 	return b
 }
 
-// importKey is an RSA key of 4096 bits, the same for all fakes of a process. It has eight
-// primes, since two of 2048 bits take up to half a minute on a busy machine.
+// importKey is the same for all fakes of a process: making one takes seconds.
 var importKey = sync.OnceValue(func() *rsa.PrivateKey {
-	one := big.NewInt(1)
-	k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{E: 65537}}
-	for k.D == nil || k.Size() != 512 {
-		n, phi := big.NewInt(1), big.NewInt(1)
-		k.Primes = nil
-		for range 8 {
-			p, err := rand.Prime(rand.Reader, 512)
-			if err != nil {
-				panic(err)
-			}
-			n.Mul(n, p)
-			phi.Mul(phi, new(big.Int).Sub(p, one))
-			k.Primes = append(k.Primes, p)
-		}
-		k.N, k.D = n, new(big.Int).ModInverse(big.NewInt(int64(k.E)), phi)
+	k, err := rsa.GenerateKey(rand.Reader, 4096)
+	if err != nil {
+		panic(err)
 	}
 	return k
 })
