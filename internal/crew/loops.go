@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	gateTime  = 5 * time.Second // that somebody may take to come to a gate
+	gateTime  = 10 * time.Second // that somebody may take to come to a gate
 	callTime  = 5 * time.Second
 	eraseTime = 20 * time.Second
 	maxSample = 400
