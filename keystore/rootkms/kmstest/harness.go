@@ -120,7 +120,7 @@ func wants(s *sealed, err, want error) error {
 		}
 	}
 	for _, text := range []string{string(s.secret), hex.EncodeToString(s.secret), base64.StdEncoding.EncodeToString(s.secret), base64.StdEncoding.EncodeToString(s.box), hex.EncodeToString(s.box), string(s.box)} {
-		if text != "" && strings.Contains(err.Error(), text) {
+		if len(text) >= 16 && strings.Contains(err.Error(), text) { // a shorter one may stand in a name by chance
 			return fmt.Errorf("key %s: the error tells what was wrapped", s.key)
 		}
 	}
