@@ -47,7 +47,7 @@ func (a *app) rootWith(ctx context.Context, url string, open openShelf) (*root, 
 	case "file":
 		return a.fileRoot(url)
 	case "transit":
-		return transitRoot(ctx, url)
+		return transitRoot(url)
 	case "awskms":
 		return a.kmsRoot(ctx, url, awsKeys, open)
 	case "gcpkms":

@@ -118,8 +118,12 @@ func (a *app) openAt(ctx context.Context, at location, is, next *root, how acces
 	if err == nil {
 		return keys, b, nil
 	}
+	away := errors.Is(err, keystore.ErrUnavailable) // asking once more would only take its time
 	err = errors.Join(err, b.Close())
-	if _, rootErr := is.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) && next == nil {
+	if next != nil || away {
+		return nil, nil, err
+	}
+	if _, rootErr := is.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) {
 		return nil, nil, withHint(err, "the keystore is there and its root is not: is --root right? If the root is lost, bring it back, for nobody can be read without it")
 	}
 	return nil, nil, err

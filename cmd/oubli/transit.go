@@ -1,7 +1,41 @@
 package main
 
-import "context"
+import (
+	"fmt"
+	"os"
 
-func transitRoot(context.Context, string) (*root, error) { return nil, notBuiltIn("transit") }
+	"github.com/hashicorp/vault/api"
 
-func transitPolicy(string) (string, error) { return "", notBuiltIn("transit") }
+	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/roottransit"
+)
+
+// transitRoot opens a root in Vault or OpenBao, with the settings that Vault's own client
+// takes from the environment: VAULT_TOKEN, VAULT_CACERT, VAULT_NAMESPACE and the like.
+func transitRoot(url string) (*root, error) {
+	c, err := roottransit.Parse(url)
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	settings := api.DefaultConfig()
+	if settings.Error != nil { // it may repeat what a variable holds
+		return nil, fmt.Errorf("%w: the settings for Vault in the environment can't be used; check VAULT_CACERT, VAULT_CLIENT_CERT and the other VAULT_ variables", keystore.ErrUnavailable)
+	}
+	client, err := api.NewClient(settings)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the settings for Vault in the environment can't be used; check the VAULT_ variables", keystore.ErrUnavailable)
+	}
+	r, err := roottransit.Open(client, c, &roottransit.Options{SecretID: os.Getenv("OUBLI_VAULT_SECRET_ID")})
+	if err != nil {
+		return nil, asUsage(err)
+	}
+	return &root{RootStore: r, keys: r}, nil
+}
+
+func transitPolicy(url string) (string, error) {
+	c, err := roottransit.Parse(url)
+	if err != nil {
+		return "", asUsage(err)
+	}
+	return c.Setup(), nil
+}
