@@ -143,6 +143,25 @@ func TestOracle(t *testing.T) {
 		w.caught(withinReach)
 	})
 
+	t.Run("who dies between the minimum and trimming is made up for", func(t *testing.T) {
+		w := plantedWorld(t, e)
+		dead := false
+		e.set(lies{change: func(op string, _ map[string]any) bool {
+			if dead = dead || op == "POST trim"; dead {
+				panic(http.ErrAbortHandler)
+			}
+			return true
+		}}.around)
+		es, err := w.erase(w.people[0])
+		require.Error(t, err)
+		require.False(t, es[0].Final)
+		require.True(t, dead)
+		e.set(nil)
+		w.reopen()
+		w.erased(w.people[0])
+		w.check()
+	})
+
 	t.Run("one version too few is trimmed", func(t *testing.T) {
 		w := plantedWorld(t, e)
 		limit := 0
