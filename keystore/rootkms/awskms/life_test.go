@@ -93,6 +93,21 @@ func TestMaterialThatSomebodyAddedGoesToo(t *testing.T) {
 	require.Equal(t, gone, w.fate(name))
 }
 
+// A key that somebody else has scheduled for deletion still has its material.
+func TestAScheduledKeyWithMaterialIsNotGone(t *testing.T) {
+	w := start(t, imported)
+	name := w.make()
+	wrapped := w.wrap(name)
+	w.Schedule(name)
+	require.Equal(t, rootkms.KeyState{Fate: rootkms.Dying, Until: w.Now().Add(7 * day)}, w.fate(name))
+	w.Cancel(name)
+	require.NoError(t, w.unwrap(name, wrapped))
+	w.Schedule(name)
+	w.destroy(name)
+	require.Zero(t, w.Material(name))
+	require.Equal(t, gone, w.fate(name))
+}
+
 func TestADisabledKeyIsBarredAndCanBeDestroyed(t *testing.T) {
 	for _, c := range []awskms.Config{imported, made} {
 		w := start(t, c)

@@ -212,6 +212,11 @@ func (s *Service) Replicate(arn string) { s.change(arn, func(k *key) { k.multiRe
 // Disable is what an administrator does in the console.
 func (s *Service) Disable(arn string) { s.change(arn, func(k *key) { k.state = disabled }) }
 
+// Schedule is what an administrator does to delete a key, a week from now.
+func (s *Service) Schedule(arn string) {
+	s.change(arn, func(k *key) { k.state, k.deletion = pendingDeletion, s.now.Add(7*24*time.Hour) })
+}
+
 // Cancel is what an administrator does to stop the deletion of a key, and to use it again.
 func (s *Service) Cancel(arn string) {
 	s.change(arn, func(k *key) {
