@@ -51,7 +51,7 @@ func openRoots(c crew.Config, g *crew.Gate) (keystore.RootStore, error) {
 		return nil, err
 	}
 	config := api.DefaultConfig()
-	config.Timeout = 5 * time.Second
+	config.Timeout, config.MaxRetries = 3*time.Second, 0
 	t, ok := config.HttpClient.Transport.(*http.Transport)
 	if !ok {
 		return nil, fmt.Errorf("Vault's client has a transport of type %T", config.HttpClient.Transport)
