@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,6 +50,34 @@ func answering(t *testing.T, answers map[string]string) *Store {
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// The client sends reads again by itself, and writes that do the same twice. A
+// compare-and-swap it does not: the second would lose against the first.
+func TestWhatIsSentAgain(t *testing.T) {
+	s := answering(t, map[string]string{"PUT secret/data/oubli/head": "502", "GET secret/data/oubli/head": "502", "PUT transit/decrypt/oubli": "502"})
+	s.session.client.SetMaxRetries(2)
+	s.session.client.SetMinRetryWait(time.Millisecond)
+	s.session.client.SetMaxRetryWait(time.Millisecond)
+	var mu sync.Mutex
+	sent := map[string]int{}
+	inner := s.session.client.CheckRetry()
+	s.session.client.SetCheckRetry(func(ctx context.Context, resp *http.Response, err error) (bool, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		sent[resp.Request.Method+" "+resp.Request.URL.Path]++
+		return inner(ctx, resp, err)
+	})
+	_, err := s.shelf.Put(t.Context(), "head", nil, "7")
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	_, _, err = s.shelf.Get(t.Context(), "head")
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	_, err = s.keys.Unwrap(t.Context(), "3-1763800000", []byte("vault:v3:AAAA"), nil)
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	mu.Lock()
+	defer mu.Unlock()
+	delete(sent, "PUT /v1/auth/token/renew-self")
+	require.Equal(t, map[string]int{"PUT /v1/secret/data/oubli/head": 1, "GET /v1/secret/data/oubli/head": 3, "PUT /v1/transit/decrypt/oubli": 3}, sent)
 }
 
 func TestOldEngine(t *testing.T) {
