@@ -80,16 +80,17 @@ func (s *Store) advanceAlone(ctx context.Context, force bool) error {
 // that it is worth looking again.
 func (s *Store) advanceOnce(ctx context.Context, force bool) (more bool, err error) {
 	e, err := s.record(ctx)
-	if err == nil {
-		err = s.checkPlaceOf(e)
+	if err != nil {
+		return false, err
 	}
+	roots, err := s.rootsOf(e)
 	if err != nil {
 		return false, err
 	}
 	if e.intent != nil {
 		return true, s.outdated(ctx, e, s.finish(ctx, e, nil))
 	}
-	next, begin, err := s.begin(ctx, e, force)
+	next, begin, err := s.begin(ctx, roots, e, force)
 	if err != nil || next == nil {
 		return false, s.outdated(ctx, e, err)
 	}
@@ -98,7 +99,7 @@ func (s *Store) advanceOnce(ctx context.Context, force bool) (more bool, err err
 
 // begin prepares the intent: the tombstones and the anchor on all mirrors, a fresh root
 // beside them, and the record that names it. next is nil when there is nothing to do.
-func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *epochRecord, begin Group, err error) {
+func (s *Store) begin(ctx context.Context, roots RootStore, e *epochRecord, force bool) (next *epochRecord, begin Group, err error) {
 	// Each page's counter first, then its worklist: what has a counter up to the one
 	// read is on the list.
 	counters, err := s.counters(ctx)
@@ -141,30 +142,30 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 	if len(tombs) == 0 && !force {
 		return nil, nil, nil
 	}
-	before, err := s.rootStore().Load(ctx)
+	before, err := roots.Load(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(e.roots) > maxSuperseded {
 		if err := s.destroyDue(ctx); err != nil {
 			if news(tombs, before.Tombstones) {
-				err = errors.Join(err, s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: max(e.advances, before.Anchor.Advances), Counters: counters}, tombs))
+				err = errors.Join(err, roots.Raise(ctx, Anchor{Epoch: e.epoch, Advances: max(e.advances, before.Anchor.Advances), Counters: counters}, tombs))
 			}
 			return nil, nil, err
 		}
-		if before, err = s.rootStore().Load(ctx); err != nil {
+		if before, err = roots.Load(ctx); err != nil {
 			return nil, nil, err
 		}
 	}
 	next.roots = slices.DeleteFunc(next.roots, func(r rootInfo) bool { return slices.Contains(e.dead(before), r.id) })
-	waits := !force && next.crowded(s.now(), s.grace+s.rootStore().Place().Delay)
+	waits := !force && next.crowded(s.now(), s.grace+roots.Place().Delay)
 	if next.advances = max(e.advances, before.Anchor.Advances); !waits {
 		next.advances++
 	}
 	// Before anything that may have to wait, for a mirror or for superseded roots to die:
 	// whoever restores a copy meanwhile must not bring these people back.
 	if !waits || news(tombs, before.Tombstones) {
-		if err := s.rootStore().Raise(ctx, Anchor{Epoch: e.epoch, Advances: next.advances, Counters: counters}, tombs); err != nil {
+		if err := roots.Raise(ctx, Anchor{Epoch: e.epoch, Advances: next.advances, Counters: counters}, tombs); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -175,13 +176,13 @@ func (s *Store) begin(ctx context.Context, e *epochRecord, force bool) (next *ep
 
 	// A root that is found is never used again: it may be somebody's who was given up.
 	root := Root{ID: newID(), Epoch: max(e.epoch, before.Anchor.Epoch) + 1, Created: s.now(), Key: newSecret()}
-	if err := s.rootStore().Add(ctx, root); err != nil {
+	if err := roots.Add(ctx, root); err != nil {
 		return nil, nil, err
 	}
 	if _, err := s.rememberRoot(&root); err != nil {
 		return nil, nil, err
 	}
-	found, err := s.rootStore().Load(ctx)
+	found, err := roots.Load(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -303,7 +304,11 @@ func (s *Store) finish(ctx context.Context, e *epochRecord, begin Group) error {
 	if s.grace > 0 {
 		// At grace 0 the old root dies now, and no copy from before opens at all; else
 		// the anchor is how such a copy is told from the living keystore.
-		return s.rootStore().Raise(ctx, Anchor{Epoch: e.intent.epoch, Advances: e.advances}, nil)
+		roots, err := s.rootsOf(e)
+		if err != nil {
+			return err
+		}
+		return roots.Raise(ctx, Anchor{Epoch: e.intent.epoch, Advances: e.advances}, nil)
 	}
 	return nil
 }

@@ -17,9 +17,10 @@ const lookAgain = time.Hour
 // they are gone, or to notice that they are not going to be.
 func (s *Store) destroyDue(ctx context.Context) error {
 	e, err := s.record(ctx)
-	if err == nil {
-		err = s.checkPlaceOf(e)
+	if err != nil {
+		return err
 	}
+	roots, err := s.rootsOf(e)
 	if err != nil {
 		return err
 	}
@@ -27,17 +28,17 @@ func (s *Store) destroyDue(ctx context.Context) error {
 		return nil // another advancer has begun; it will see to them
 	}
 	s.forgetOld(e)
-	return s.outdated(ctx, e, s.destroyDueOf(ctx, e))
+	return s.outdated(ctx, e, s.destroyDueOf(ctx, roots, e))
 }
 
-func (s *Store) destroyDueOf(ctx context.Context, e *epochRecord) error {
+func (s *Store) destroyDueOf(ctx context.Context, roots RootStore, e *epochRecord) error {
 	now := s.clock()
-	look := s.rootStore().Place().Delay > 0 && now.Sub(s.looked) >= lookAgain
+	look := roots.Place().Delay > 0 && now.Sub(s.looked) >= lookAgain
 	due := slices.ContainsFunc(e.roots, func(r rootInfo) bool { return r.superseded() && !r.since.Add(e.grace).After(now) })
 	if !due && !look {
 		return nil
 	}
-	c, err := s.rootStore().Load(ctx)
+	c, err := roots.Load(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,13 +64,13 @@ func (s *Store) destroyDueOf(ctx context.Context, e *epochRecord) error {
 	if err := s.replicated(ctx); err != nil {
 		return fmt.Errorf("superseded roots are kept: %w", err)
 	}
-	if err := s.rootStore().Destroy(ctx, ids); err != nil {
+	if err := roots.Destroy(ctx, ids); err != nil {
 		return fmt.Errorf("destroy superseded roots: %w", err)
 	}
 	if look {
 		s.looked = now
 	}
-	after, err := s.rootStore().Load(ctx)
+	after, err := roots.Load(ctx)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (s *Store) destroyDueOf(ctx context.Context, e *epochRecord) error {
 	if !slices.ContainsFunc(ids, func(id RootID) bool { return slices.Contains(gone, id) }) {
 		return nil
 	}
-	if err := s.rootStore().Trim(ctx, func(t Tombstone) bool { return e.final(t.Page, t.Counter, gone) }); err != nil {
+	if err := roots.Trim(ctx, func(t Tombstone) bool { return e.final(t.Page, t.Counter, gone) }); err != nil {
 		s.log.Warn("tombstones beside the root were not trimmed", "error", err)
 	}
 	return nil

@@ -36,12 +36,14 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	}
 	defer done()
 	place := to.Place()
+	s.learnPlace(to) // for the answer to the write that names it may be lost
 	var noted *epochRecord
+	var old RootStore
 	err = s.updateRecord(ctx, func(e *epochRecord) error {
 		if e.other != "" {
 			return unfinishedMove(e)
 		}
-		if err := s.checkPlaceOf(e); err != nil {
+		if old, err = s.rootsOf(e); err != nil {
 			return err
 		}
 		noted, e.other = e, place.URL
@@ -50,7 +52,6 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 	if err != nil {
 		return err
 	}
-	old := s.rootStore()
 	c, err := loadWhole(ctx, old)
 	if err == nil && len(c.Away) > 0 {
 		err = fmt.Errorf("%w: mirrors are away: %q; their copies of the root could not be destroyed", ErrUnavailable, c.Away)
@@ -63,7 +64,7 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 		return err
 	}
 	if err != nil {
-		return errors.Join(err, s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil }))
+		return errors.Join(err, s.endMove(ctx, place.URL))
 	}
 	err = s.updateRecord(ctx, func(e *epochRecord) error {
 		if e.rev != noted.rev {
@@ -76,7 +77,7 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 		if err := to.Remove(ctx); err != nil {
 			return unfinished(err)
 		}
-		return errors.Join(err, s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil }))
+		return errors.Join(err, s.endMove(ctx, place.URL))
 	}
 	if err != nil {
 		return unfinished(err)
@@ -128,7 +129,7 @@ func (s *Store) FinishMove(ctx context.Context, other RootStore) error {
 	if err != nil || e.other == "" {
 		return err
 	}
-	if err := s.checkPlaceOf(e); err != nil {
+	if _, err := s.rootsOf(e); err != nil {
 		return err
 	}
 	if at := other.Place().URL; at != e.other {
@@ -166,7 +167,18 @@ func (s *Store) finishMove(ctx context.Context, other RootStore, held []RootID) 
 		return fmt.Errorf("the root is in %s; the copy in %s is not destroyed, and until oubli root move has done it no erasure is final: %w",
 			s.rootStore().Place().URL, other.Place().URL, err)
 	}
-	return s.updateRecord(ctx, func(e *epochRecord) error { e.other = ""; return nil })
+	return s.endMove(ctx, other.Place().URL)
+}
+
+// endMove takes the note of a move away, once the other place holds no root. It leaves that
+// of a later move alone.
+func (s *Store) endMove(ctx context.Context, other string) error {
+	return s.updateRecord(ctx, func(e *epochRecord) error {
+		if e.other == other {
+			e.other = ""
+		}
+		return nil
+	})
 }
 
 func unfinished(err error) error {

@@ -24,6 +24,7 @@ func (s *Store) open(ctx context.Context) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.opened = true
 	if err := s.share(ctx, e); err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	}
 	fail := func(err error) (*epochRecord, RootContents, error) { return e, RootContents{}, err }
 	s.configure(e)
-	if err := s.checkPlaceOf(e); err != nil {
+	if _, err := s.rootsOf(e); err != nil {
 		return fail(err)
 	}
 	needed := []RootID{e.current}

@@ -115,7 +115,7 @@ func (s *Store) checkOurs(rec Record) error {
 	case e.store != s.id:
 		return fmt.Errorf("%w: %s is keystore %s now, and was %s; is it the same database?", ErrUnavailable, s.backend.Name(), e.store, s.id)
 	default:
-		_ = s.checkPlaceOf(e) // who does not know the place reads on, and is told when it writes
+		_, _ = s.rootsOf(e) // who does not know the place reads on, and is told when it writes
 	}
 	return nil
 }

@@ -12,25 +12,44 @@ import (
 
 func (s *Store) rootStore() RootStore { return *s.roots.Load() }
 
-// checkPlaceOf has the Store go on where the record says that the root is, if it was told of
-// that place. Else it refuses to write or destroy roots at one that the keystore has left.
-// What was loaded before is to be loaded again if s.roots has changed.
-func (s *Store) checkPlaceOf(e *epochRecord) error {
-	here := s.rootStore().Place().URL
+// rootsOf returns the root store that a record names, if the Store was told of it, and has
+// the Store go on there. Else it refuses to write or destroy roots at a place that the
+// keystore has left. Who writes or destroys keeps to what it returned: somebody who was slow
+// may meanwhile have gone by a record from before a move, and s.roots with him.
+func (s *Store) rootsOf(e *epochRecord) (RootStore, error) {
+	at := s.roots.Load()
+	here := (*at).Place().URL
 	if here == e.place.URL {
-		return nil
+		return *at, nil
 	}
-	for i := range s.places {
-		if p := s.places[i].Place(); p.URL == e.place.URL && p.Host == e.place.Host {
-			s.roots.Store(&s.places[i])
+	s.mu.Lock()
+	places := s.places
+	s.mu.Unlock()
+	for _, r := range places {
+		if p := r.Place(); p.URL == e.place.URL && p.Host == e.place.Host {
+			s.roots.Store(&r)
 			s.log.Info("the root is not where it was; going on with it there", "was", here, "is", p.URL)
-			return nil
+			return r, nil
 		}
 	}
-	if !s.lease.shared() {
-		return nil
+	if !s.opened { // a copy that is restored, or a root that is adopted
+		return *at, nil
 	}
-	return fmt.Errorf("%w: another process has moved the root from %s to %s; open the keystore with that, and before a move name the place as NextRoots", ErrMismatch, here, e.place.URL)
+	return nil, fmt.Errorf("%w: the root was moved from %s to %s; open the keystore with that, and before a move name the place as NextRoots", ErrMismatch, here, e.place.URL)
+}
+
+// learnPlace has the Store go on at a place once the record names it.
+func (s *Store) learnPlace(to RootStore) {
+	url := to.Place().URL
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	places := []RootStore{to}
+	for _, r := range append(s.places, s.rootStore()) {
+		if r.Place().URL != url {
+			places = append(places, r)
+		}
+	}
+	s.places = places
 }
 
 // rootFlight is a root being fetched. Who needs it meanwhile waits for it: where a service
@@ -90,7 +109,7 @@ func (s *Store) loadRoot(ctx context.Context, id RootID) (tink.AEAD, error) {
 			}
 		}
 		if e, _, unread := readEpoch(ctx, s.backend); unread == nil {
-			if moved := s.checkPlaceOf(e); moved != nil {
+			if _, moved := s.rootsOf(e); moved != nil {
 				return nil, moved
 			}
 		}

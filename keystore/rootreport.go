@@ -44,7 +44,7 @@ func InspectRoots(ctx context.Context, b Backend, roots RootStore, o *Options) (
 		return RootReport{}, err
 	}
 	s.configure(e)
-	_ = s.checkPlaceOf(e) // that the root is elsewhere, the report shows
+	_, _ = s.rootsOf(e) // that the root is elsewhere, the report shows
 	place := s.rootStore().Place()
 	r := RootReport{Store: e.store, Place: place, Recorded: e.place, Grace: e.grace, Epoch: e.epoch, Advancing: e.intent != nil, Moving: e.other}
 	c, err := s.rootStore().Load(ctx)

@@ -85,7 +85,7 @@ func (s *Store) survey(ctx context.Context) (e *epochRecord, c RootContents, err
 		c, lost := (*at).Load(ctx)
 		e, err := s.record(ctx)
 		if err == nil {
-			err = s.checkPlaceOf(e)
+			_, err = s.rootsOf(e)
 		}
 		if s.roots.Load() != at {
 			continue // the root was moved meanwhile

@@ -42,7 +42,7 @@ type Options struct {
 type Store struct {
 	backend  Backend
 	roots    atomic.Pointer[RootStore] // a move changes it
-	places   []RootStore               // where the root may be, as the options say; empty: only where it is
+	opened   bool                      // by Open: only the place that the record names will do
 	readOnly bool
 	clock    func() time.Time
 	log      *slog.Logger
@@ -57,6 +57,7 @@ type Store struct {
 	lease  lease
 
 	mu          sync.Mutex
+	places      []RootStore // where else the root may be; replaced, never changed
 	rootAEADs   map[RootID]tink.AEAD
 	rootFlights map[RootID]*rootFlight
 	flights     map[Subject]*flight // loads under way
