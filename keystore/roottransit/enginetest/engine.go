@@ -167,7 +167,7 @@ func (e *Engine) unseal() error {
 		}
 	}
 	if e.core.Sealed() {
-		return errors.New("Vault is still sealed")
+		return errors.New("the Vault is still sealed")
 	}
 	system := reflect.ValueOf(e.core).Elem().FieldByName("systemBackend")
 	mend((*vault.SystemBackend)(system.UnsafePointer()).Backend)
@@ -179,7 +179,7 @@ func (e *Engine) unseal() error {
 func mend(b *framework.Backend) {
 	for _, p := range b.Paths {
 		_, operation := p.Operations[logical.CreateOperation]
-		_, callback := p.Callbacks[logical.CreateOperation]
+		_, callback := p.Callbacks[logical.CreateOperation] //lint:ignore SA1019 Vault's engines use it
 		if p.ExistenceCheck == nil && (operation || callback) {
 			p.ExistenceCheck = func(context.Context, *logical.Request, *framework.FieldData) (bool, error) { return false, nil }
 		}
