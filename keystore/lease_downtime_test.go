@@ -151,6 +151,12 @@ func TestWhoIsNotToldOfAMove(t *testing.T) {
 	_, err = left.open()
 	require.ErrorIs(t, err, keystore.ErrNotFound)
 	require.ErrorContains(t, err, "memory:to")
+
+	// Once it could not poll for a while it needs the anchor, which is where the root is.
+	left.pass(2 * long)
+	_, err = open(c.ctx, left.store, bob, id, sealed)
+	require.ErrorIs(t, err, keystore.ErrMismatch)
+	require.ErrorContains(t, err, "memory:to")
 }
 
 // After a move it does not matter which of the two places is named first, and a process

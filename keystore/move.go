@@ -229,3 +229,15 @@ func (s *Store) updateRecord(ctx context.Context, change func(*epochRecord) erro
 	}
 	return fmt.Errorf("change the epoch record: %w: %w", ErrUnavailable, ErrConflict)
 }
+
+// leaveBehind has the record of a copy name the place where the root is now, and note the
+// one that it named. If the copy was made in the midst of that move, it noted the new one.
+func (s *Store) leaveBehind(ctx context.Context) error {
+	here := s.rootStore().Place()
+	return s.updateRecord(ctx, func(e *epochRecord) error {
+		if e.place.URL != here.URL {
+			e.place, e.other = here, e.place.URL
+		}
+		return nil
+	})
+}

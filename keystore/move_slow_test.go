@@ -116,3 +116,42 @@ func TestAMoveWhoseCreationWasNotAnswered(t *testing.T) {
 	w.advance()
 	require.True(t, w.status(1).Final)
 }
+
+// A keystore is moved, and lost while the old place destroys what it held. Of the copy from
+// before the move nothing is final until that is over, nor is anything of one that was made
+// in its midst.
+func TestACopyFromBeforeAMove(t *testing.T) {
+	for _, when := range []string{"before", "noted", "named"} {
+		w := newSlowWorld(t, days)
+		copied := w.backend.Snapshot()
+		to := newSlowRoots("memory:to", 0, w.clock)
+		err := w.store.MoveRoots(w.ctx, &hookedRoots{inner: to, learn: func(keystore.Root) {}, call: func(name string, do func() error) error {
+			if name == "Create" && when == "noted" || name == "Add" && when == "named" {
+				copied = w.backend.Snapshot()
+			}
+			return do()
+		}})
+		require.ErrorIs(t, err, keystore.ErrUnavailable)
+		w.erase(1)
+		_, err = keystore.Restore(w.ctx, copied, to, &keystore.Options{Clock: w.clock})
+		require.NoError(t, err, when)
+		s, err := keystore.Open(w.ctx, copied, to, &keystore.Options{Clock: w.clock})
+		require.NoError(t, err, when)
+		w.now = w.now.Add(2 * days)
+		require.NoError(t, s.Advance(w.ctx))
+		w.store = s
+		require.NotEmpty(t, w.roots.reach(w.ctx))
+		require.Equal(t, keystore.StateErased, w.status(1).State)
+		require.False(t, w.status(1).Final, "%s: the old place can be had back with its root", when)
+		require.Equal(t, "memory:slow", w.health().Moving)
+		require.ErrorIs(t, s.FinishMove(w.ctx, w.roots), keystore.ErrUnavailable)
+		w.now = w.now.Add(2 * days)
+		require.NoError(t, s.FinishMove(w.ctx, w.roots))
+		require.Empty(t, w.roots.reach(w.ctx))
+		w.now = w.now.Add(2 * days)
+		require.NoError(t, s.Advance(w.ctx))
+		require.True(t, w.status(1).Final, when)
+		neverIn(t, s, w.roots)
+		keystoretest.Check(t, s)
+	}
+}

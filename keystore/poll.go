@@ -41,15 +41,15 @@ func (s *Store) poll(ctx context.Context) error {
 		if lapsed {
 			var c RootContents
 			if c, lost = (*at).Load(ctx); errors.Is(lost, ErrNotFound) {
-				lost = nil // it was moved: whoever writes is told
+				lost = nil // it was moved while it was asked
 			}
 			anchor = c.Anchor
 		}
 		var err error
 		boot, wall = l.clocks.boot(), l.clocks.wall()
 		recs, err = s.backend.Get(ctx, keys)
-		if err == nil && recs[s.layout.pages].Rev != l.epoch {
-			err = s.checkOurs(recs[s.layout.pages])
+		if err == nil && (lapsed || recs[s.layout.pages].Rev != l.epoch) {
+			err = s.checkOurs(recs[s.layout.pages], lapsed)
 		}
 		if err != nil {
 			return err
@@ -104,18 +104,21 @@ func (s *Store) poll(ctx context.Context) error {
 }
 
 // checkOurs refuses a database that is not the keystore's: what it does not hold would pass
-// for what the keystore never had. It notices that the root was moved.
-func (s *Store) checkOurs(rec Record) error {
+// for what the keystore never had. It notices that the root was moved: who does not know the
+// place reads on and is told when it writes, unless it needs the anchor.
+func (s *Store) checkOurs(rec Record, anchor bool) error {
 	if rec.Rev == 0 {
 		return fmt.Errorf("%w: %s holds no keystore any more; is it the same database?", ErrUnavailable, s.backend.Name())
 	}
 	e, _, err := parseEpoch(rec)
-	switch {
-	case err != nil: // meetEpoch says what is wrong
-	case e.store != s.id:
+	if err != nil { // meetEpoch says what is wrong
+		return nil
+	}
+	if e.store != s.id {
 		return fmt.Errorf("%w: %s is keystore %s now, and was %s; is it the same database?", ErrUnavailable, s.backend.Name(), e.store, s.id)
-	default:
-		_, _ = s.rootsOf(e) // who does not know the place reads on, and is told when it writes
+	}
+	if _, err := s.rootsOf(e); anchor {
+		return err
 	}
 	return nil
 }

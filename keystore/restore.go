@@ -20,15 +20,22 @@ type RestoreReport struct {
 // that is given up die, too. The copy may be put in place only when Restore has returned
 // nil; it can be called again after a failure. What was written to the lost keystore
 // since the copy, such as new subjects' keys, is lost with it.
+//
+// A copy that names another place for its root is from before a move, of which nobody can
+// tell here whether it was finished: the place that it names is noted as one that may still
+// hold roots, as Health says, and nothing is final before FinishMove has looked there.
 func Restore(ctx context.Context, b Backend, roots RootStore, o *Options) (RestoreReport, error) {
 	var report RestoreReport
 	s := newStore(b, roots, o)
-	s.places = nil // the copy may be from before a move
+	s.places = nil // only where the root is now
 	e, c, err := s.attach(ctx)
 	if err != nil {
 		return report, err
 	}
 	if err := s.check(true); err != nil {
+		return report, err
+	}
+	if err := s.leaveBehind(ctx); err != nil {
 		return report, err
 	}
 	// An advance that had begun in the copy is finished first. Its successor may have
