@@ -177,8 +177,3 @@ func withAnchors(roots []string) []string {
 	}
 	return all
 }
-
-// notBuiltIn refuses a root store whose driver this program was built without.
-func notBuiltIn(tag string) error {
-	return withHint(usagef("root store %s: this oubli was built without it", tag), "go build -tags %s builds it in", tag)
-}

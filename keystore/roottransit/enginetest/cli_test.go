@@ -27,9 +27,9 @@ func program(t *testing.T) string {
 	return dir
 }
 
-// TestCommandLine runs the stories in testdata/cli, each with a Vault of its own in VAULT, of
-// which it knows nothing but the address, a database in OUBLI_KEYSTORE, and the program on
-// its PATH.
+// TestCommandLine runs the stories in testdata/cli, each with a Vault of its own, whose
+// address is in VAULT and, by another name, in ALIAS, a database in OUBLI_KEYSTORE, and the
+// program on its PATH.
 func TestCommandLine(t *testing.T) {
 	files, err := filepath.Glob("testdata/cli/*.txtar")
 	require.NoError(t, err)
@@ -47,6 +47,7 @@ func TestCommandLine(t *testing.T) {
 				Setup: func(env *testscript.Env) error {
 					env.Setenv("PATH", path)
 					env.Setenv("VAULT", e.URL())
+					env.Setenv("ALIAS", strings.Replace(e.URL(), "127.0.0.1", "localhost", 1))
 					env.Setenv("OUBLI_KEYSTORE", server.Database(t))
 					return nil
 				},
