@@ -179,7 +179,8 @@ func (e *Engine) unseal() error {
 func mend(b *framework.Backend) {
 	for _, p := range b.Paths {
 		_, operation := p.Operations[logical.CreateOperation]
-		_, callback := p.Callbacks[logical.CreateOperation] //lint:ignore SA1019 Vault's engines use it
+		//lint:ignore SA1019 Vault's engines use it
+		_, callback := p.Callbacks[logical.CreateOperation]
 		if p.ExistenceCheck == nil && (operation || callback) {
 			p.ExistenceCheck = func(context.Context, *logical.Request, *framework.FieldData) (bool, error) { return false, nil }
 		}
