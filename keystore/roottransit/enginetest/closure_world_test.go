@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -43,6 +44,7 @@ type world struct {
 	leaving  *learning // the place that a move has left and not emptied
 	store    *keystore.Store
 	attacker *oracle.Attacker
+	learned  map[keystore.Secret]bool // all roots; the attacker knows one when it sees it
 	opened   []*roottransit.Store
 	seen     *seen
 	taken    int // documents of the shelf that are in loot
@@ -77,13 +79,13 @@ type testingT interface {
 func (c *closed) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
-		meddle := c.meddle
-		c.mu.Unlock()
-		if meddle != nil {
-			meddle(next).ServeHTTP(w, r)
+		if c.meddle == nil {
+			c.mu.Unlock()
+			next.ServeHTTP(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		defer c.mu.Unlock() // a fault is for one request at a time
+		c.meddle(next).ServeHTTP(w, r)
 	})
 }
 
@@ -113,11 +115,19 @@ func (l *learning) Add(ctx context.Context, r keystore.Root) error {
 	return l.RootStore.Add(ctx, r)
 }
 
+// Remove removes what is there. A root store in memory minds if nothing is, others don't.
+func (l *learning) Remove(ctx context.Context) error {
+	if err := l.RootStore.Remove(ctx); !errors.Is(err, keystore.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
 func newWorld(t require.TestingT, e *closed, grace, copies time.Duration, shards int) *world {
 	e.set(nil)
 	e.worlds++
 	w := &world{t: t, ctx: context.Background(), now: time.Now().Truncate(time.Second), grace: grace, copies: copies, engine: e,
-		attacker: oracle.NewAttacker(), loot: newLoot()}
+		attacker: oracle.NewAttacker(), learned: map[keystore.Secret]bool{}, loot: newLoot()}
 	number := e.worlds
 	w.seen = &seen{record: e.Record(), latest: map[string]*stored{}, mount: func(mount string) bool {
 		return mount == transitMount(number)+"/" || mount == kvMount(number)+"/"
@@ -143,7 +153,15 @@ func (w *world) transit() *learning {
 	s, err := roottransit.Open(w.engine.Client(token), c, &roottransit.Options{Clock: w.clock})
 	require.NoError(w.t, err)
 	w.opened = append(w.opened, s)
-	return &learning{s, w.attacker.Root}
+	return w.learning(s)
+}
+
+// learning has the bookkeeping see every root of a root store.
+func (w *world) learning(s keystore.RootStore) *learning {
+	return &learning{s, func(r keystore.Root) {
+		w.learned[r.Key] = true
+		w.attacker.Root(r)
+	}}
 }
 
 // close ends the world.
@@ -271,7 +289,7 @@ func (w *world) feed() {
 // and everything else there is.
 func (w *world) within(which func(*stored) bool) []keystore.Root {
 	w.feed()
-	roots := w.loot.open(w.seen.transitKeys(which))
+	roots := w.loot.open(w.seen.transitKeys(which), func(k keystore.Secret) bool { return w.learned[k] })
 	if elsewhere, ok := w.roots.RootStore.(*memstore.Roots); ok {
 		c, err := elsewhere.Load(w.ctx)
 		require.NoError(w.t, err)
@@ -310,6 +328,9 @@ func (w *world) violations() []string {
 				}
 			}
 		}
+	}
+	for _, name := range w.loot.unbound() {
+		bad("the root in %s is not bound to what the document says", name)
 	}
 	for _, d := range w.seen.docs {
 		if leaks := w.attacker.Leaks(d.Value, nil); len(leaks) > 0 {
