@@ -61,7 +61,7 @@ func Parse(text string) (*Config, error) {
 	case u.User != nil:
 		return bad("user and password do not belong in the address; Vault takes a token")
 	}
-	c := &Config{Address: u.Scheme + "://" + strings.ToLower(u.Host)}
+	c := &Config{Address: canonical(u)}
 	path := strings.Trim(u.Path, "/")
 	cut := strings.LastIndexByte(path, '/')
 	if cut < 0 {
@@ -110,17 +110,44 @@ func Parse(text string) (*Config, error) {
 	return c, nil
 }
 
+// canonical is the one way to write the address of a server: a keystore's record names the
+// place of its root, and must not find another in it.
+func canonical(u *url.URL) string {
+	host := strings.ToLower(u.Hostname())
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port := u.Port(); port != "" && port != map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		host += ":" + port
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: host}).String()
+}
+
 // check refuses what can't be right.
 func (c *Config) check() error {
 	bad := func(what string) error {
 		return fmt.Errorf("%w: root store transit: %s", keystore.ErrInvalid, what)
 	}
-	for what, path := range map[string]string{"the mount of the transit engine": c.Mount, "the key": c.Key, "the mount of the KV engine": c.KV, "the path in the KV engine": c.Path} {
+	if u, err := url.Parse(c.Address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || canonical(u) != c.Address {
+		return bad("the address is not of the form https://HOST:PORT, in lower case and without a port that goes without saying")
+	}
+	paths := map[string]string{"the mount of the transit engine": c.Mount, "the key": c.Key, "the mount of the KV engine": c.KV, "the path in the KV engine": c.Path}
+	for what, path := range paths {
 		if path == "" {
 			return bad(what + " is missing; the KV engine is given as kv=MOUNT/PATH")
 		}
+	}
+	paths["namespace"], paths["auth_mount"] = c.Namespace, c.AuthMount
+	if c.auth() == AuthKubernetes {
+		paths["role"] = c.Role
+	}
+	for what, path := range paths {
+		if path == "" {
+			continue
+		}
 		for _, r := range path {
-			// What stands in paths of requests and in policies, where * and + are patterns.
+			// What stands in paths of requests, in policies, where * and + are patterns, and in
+			// commands for a shell.
 			if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./", r) {
 				return bad(what + " has a character other than letters, digits, - _ . and /")
 			}
@@ -132,8 +159,6 @@ func (c *Config) check() error {
 		}
 	}
 	switch {
-	case c.Address == "":
-		return bad("the address is missing")
 	case strings.Contains(c.Key, "/"):
 		return bad("the name of the key has a slash")
 	case c.auth() != AuthToken && c.auth() != AuthAppRole && c.auth() != AuthKubernetes:

@@ -174,6 +174,8 @@ func (k *keys) lost(state *key, v version) error {
 		text = k.missing()
 	case state.of(v) == trimmed:
 		text = fmt.Sprintf("version %d of key %s at %s was trimmed (everything below %d was): it is gone for good, but for snapshots of the server", v.number, k.config.Key, k.where(), state.MinAvailable)
+	case state.of(v) == barred && state.SoftDeleted:
+		text = fmt.Sprintf("key %s at %s is deleted, softly: an administrator brings it back with bao write -f %s", k.config.Key, k.where(), k.path("/soft-delete-restore"))
 	case state.of(v) == barred:
 		text = fmt.Sprintf("version %d of key %s at %s is below min_decryption_version %d and not trimmed: where it should live, an administrator lowers that limit to %d", v.number, k.config.Key, k.where(), state.MinDecrypt, v.number)
 	case v.number > state.Latest:
@@ -243,6 +245,9 @@ func (k *keys) State(ctx context.Context, names []string) ([]rootkms.KeyState, e
 	state, err := k.read(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if state.foreign() {
+		return nil, fmt.Errorf("%w: key %s at %s is of the type %s: it is not the one that wrapped roots, of which it tells nothing", keystore.ErrUnavailable, k.config.Key, k.where(), state.Type)
 	}
 	states := make([]rootkms.KeyState, len(names))
 	for i, name := range names {
@@ -314,7 +319,8 @@ func (k *keys) Check(ctx context.Context) error {
 		is       bool
 		what, do string
 	}{
-		{state.Type != "aes256-gcm96" && state.Type != "chacha20-poly1305", "is of the type " + state.Type, "make one of the type aes256-gcm96"},
+		{state.foreign(), "is of the type " + state.Type, "make one of the type " + symmetric[0]},
+		{state.SoftDeleted, "is deleted, softly, so that nothing can be wrapped", "bao write -f " + k.path("/soft-delete-restore")},
 		{state.DeletionAllowed, "may be deleted, and every root would be lost with it", write + "deletion_allowed=false"},
 		{state.Exportable, "may be exported, so that trimming a version does not destroy it", anew},
 		{state.PlaintextBackup, "may be backed up in plaintext, so that trimming a version does not destroy it", anew},

@@ -68,6 +68,9 @@ path "auth/token/renew-self" {
 // the root store is used. Mounts that are there already need not be enabled again.
 func (c *Config) Setup() string {
 	var b strings.Builder
+	if c.Namespace != "" {
+		fmt.Fprintf(&b, "export VAULT_NAMESPACE=%s\n", c.Namespace)
+	}
 	fmt.Fprintf(&b, "vault secrets enable -path=%s transit\n", c.Mount)
 	fmt.Fprintf(&b, "vault secrets enable -path=%s -version=2 kv\n", c.KV)
 	fmt.Fprintf(&b, "vault write %s/keys/%s type=aes256-gcm96 exportable=false allow_plaintext_backup=false\n", c.Mount, c.Key)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/rootkms"
 )
 
 // The answers that the real engine does not give: of older ones, of others, and of what
@@ -33,7 +34,7 @@ func answering(t *testing.T, answers map[string]string) *Store {
 		case answer == "":
 			status = http.StatusNoContent
 		case answer[0] == '5' || answer[0] == '4':
-			status = map[string]int{"400": 400, "403": 403, "502": 502, "503": 503}[answer[:3]]
+			status = map[string]int{"400": 400, "403": 403, "404": 404, "502": 502, "503": 503}[answer[:3]]
 			answer = answer[3:]
 		}
 		w.WriteHeader(status)
@@ -127,4 +128,78 @@ func TestErrorsRepeatNothing(t *testing.T) {
 			require.Less(t, len(err.Error()), 500)
 		}
 	}
+}
+
+// Only the engine itself can say that a key or a document is not there. A mount that was
+// moved, a gateway, an empty page: none of them makes a key gone, or a place free.
+func TestNothingThere(t *testing.T) {
+	const name = "3-1763800000"
+	for _, answer := range []string{
+		`404{"errors":["no handler for route \"transit/keys/oubli\". route entry not found."]}`,
+		`404{"message":"no route matched with those values"}`, `404<html>not found</html>`, "404", `404{"warnings":["odd"]}`, `404{"errors":null}`, "", "{}",
+	} {
+		s := answering(t, map[string]string{"GET transit/keys/oubli": answer, "GET secret/data/oubli/head": answer})
+		_, err := s.keys.State(t.Context(), []string{name})
+		require.ErrorIs(t, err, keystore.ErrUnavailable, answer)
+		_, err = s.keys.Unwrap(t.Context(), name, []byte("else"), nil)
+		require.ErrorIs(t, err, keystore.ErrUnavailable, answer)
+		require.NotErrorIs(t, err, keystore.ErrNotFound, answer)
+		_, _, err = s.shelf.Get(t.Context(), "head")
+		require.ErrorIs(t, err, keystore.ErrUnavailable, answer)
+		_, err = s.Load(t.Context())
+		require.NotErrorIs(t, err, keystore.ErrNotFound, answer)
+	}
+	s := answering(t, map[string]string{"GET transit/keys/oubli": `404{"errors":["no handler for route"]}`})
+	require.ErrorContains(t, s.keys.Check(t.Context()), "has no engine for transit/keys/oubli: no handler for route: was it moved")
+	_, rev, err := s.shelf.Get(t.Context(), "head") // {"errors":[]}
+	require.NoError(t, err)
+	require.Empty(t, rev)
+}
+
+// A version is gone if the engine says so, not if what it says is not understood.
+func TestStateThatIsNotUnderstood(t *testing.T) {
+	for _, state := range []string{
+		`"type":"aes256-gcm96","latest_version":3,"min_decryption_version":1,"keys":{"1":{"creation_time":1763800000},"2":{"creation_time":1763800000},"3":{"creation_time":1763800000}}`,
+		`"type":"aes256-gcm96","latest_version":3,"min_decryption_version":1,"keys":{"3":1763800000}`,
+		`"type":"aes256-gcm96","latest_version":3,"min_decryption_version":1`,
+		`"type":"aes256-gcm96","min_decryption_version":1,"keys":{"1":1763800000}`,
+		`"type":"aes256-gcm96","latest_version":3,"keys":{"1":1763800000,"2":1763800000,"3":1763800000}`,
+		`"type":"aes256-gcm96","latest_version":"three"`,
+		`"type":"rsa-2048","latest_version":3,"min_decryption_version":1,"keys":{"1":{},"2":{},"3":{}}`,
+		`"type":7`,
+	} {
+		s := answering(t, map[string]string{"GET transit/keys/oubli": `{"data":{` + state + `}}`})
+		_, err := s.keys.State(t.Context(), []string{"2-1763800000"})
+		require.ErrorIs(t, err, keystore.ErrUnavailable, state)
+		require.Error(t, s.keys.Check(t.Context()), state)
+	}
+}
+
+// OpenBao deletes keys softly as well, and restores them: that is no end, and no forgery.
+func TestSoftlyDeleted(t *testing.T) {
+	const name = "2-1763800000"
+	s := answering(t, map[string]string{
+		"GET transit/keys/oubli":    `{"data":{"type":"aes256-gcm96","soft_deleted":true,"latest_version":2,"min_available_version":2,"min_decryption_version":2,"keys":{"2":1763800000}}}`,
+		"PUT transit/decrypt/oubli": `400{"errors":["key is soft-deleted"]}`,
+	})
+	states, err := s.keys.State(t.Context(), []string{name, "1-1763800000"})
+	require.NoError(t, err)
+	require.Equal(t, []rootkms.KeyState{{Fate: rootkms.Barred}, {Fate: rootkms.Gone}}, states)
+	_, err = s.keys.Unwrap(t.Context(), name, []byte("vault:v2:AAAA"), nil)
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+	require.ErrorContains(t, err, "bao write -f transit/keys/oubli/soft-delete-restore")
+	err = s.keys.Check(t.Context())
+	require.ErrorIs(t, err, keystore.ErrMismatch)
+	require.ErrorContains(t, err, "soft-delete-restore")
+}
+
+// What something in between refuses was not judged by the engine.
+func TestGatewayRefuses(t *testing.T) {
+	s := answering(t, map[string]string{
+		"GET transit/keys/oubli":    `{"data":{"type":"aes256-gcm96","latest_version":2,"min_decryption_version":1,"keys":{"1":1763800000,"2":1763800000}}}`,
+		"PUT transit/decrypt/oubli": `400<html>bad request</html>`,
+	})
+	_, err := s.keys.Unwrap(t.Context(), "2-1763800000", []byte("vault:v2:AAAA"), nil)
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.NotErrorIs(t, err, keystore.ErrTampered)
 }

@@ -1,6 +1,7 @@
 package roottransit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,11 @@ import (
 
 // renewPause is how long it waits when the server was not there for a renewal or a login.
 const renewPause = 5 * time.Second
+
+// refusedPause is how long it waits in the background when a login was refused. Vault locks
+// a role for all who use it after five within a quarter of an hour. A call that needs the
+// token does not wait.
+const refusedPause = 5 * time.Minute
 
 // session is a client that is logged in: it renews its token, and logs in anew when it
 // must.
@@ -85,10 +91,33 @@ func (s *session) retryReadsOnly() {
 	})
 }
 
-// read and write call the server; path is without /v1/. They return nil where there is
-// nothing.
+// read and write call the server; path is without /v1/. read returns nil where the engine
+// itself says that it has nothing there. Else there is no engine, or somebody in between
+// answered: that must read as no end of a key, and not as a place that is free.
 func (s *session) read(ctx context.Context, path string) (*api.Secret, error) {
-	return s.call(ctx, "read", path, func() (*api.Secret, error) { return s.client.Logical().ReadWithContext(ctx, path) })
+	return s.call(ctx, "read", path, func() (*api.Secret, error) {
+		ctx, cancel := context.WithTimeout(ctx, s.client.ClientTimeout())
+		defer cancel()
+		resp, err := s.client.Logical().ReadRawWithContext(ctx, path)
+		secret, parseErr := s.client.Logical().ParseRawResponseAndCloseBody(resp, err)
+		switch {
+		case parseErr != nil:
+			return nil, parseErr
+		case secret == nil && !nothing(err):
+			return nil, cmp.Or(err, errEmpty)
+		}
+		return secret, nil
+	})
+}
+
+// errEmpty: the server answered with nothing at all.
+var errEmpty = errors.New("an empty answer")
+
+// nothing tells whether an engine of Vault said that there is nothing at a path: by 404
+// and an empty list of errors. Where no engine is mounted, the list is not empty.
+func nothing(err error) bool {
+	var r *api.ResponseError
+	return errors.As(err, &r) && r.StatusCode == http.StatusNotFound && !r.RawError && r.Errors != nil && len(r.Errors) == 0
 }
 
 func (s *session) write(ctx context.Context, path string, data map[string]any) (*api.Secret, error) {
@@ -178,27 +207,45 @@ func (s *session) keep(ctx context.Context, auth *api.SecretAuth, round int) {
 	for {
 		err := s.renew(ctx, auth)
 		// Nobody lets it be renewed further, or it will soon be at the end of its life.
-		if over := err == nil || status(err) == http.StatusForbidden || status(err) == http.StatusBadRequest || errors.Is(err, api.ErrLifetimeWatcherNotRenewable); over && ctx.Err() == nil {
-			if s.method == nil {
-				return // it may be one that lives on without
-			}
-			if _, err := s.ready(ctx, round); err == nil {
+		over := err == nil || status(err) == http.StatusForbidden || status(err) == http.StatusBadRequest || errors.Is(err, api.ErrLifetimeWatcherNotRenewable)
+		if over && (s.method == nil || auth.LeaseDuration == 0) {
+			return // it may be one that lives on without
+		}
+		if err != nil { // also of a fresh token, so that nobody logs in again and again
+			wait(ctx, renewPause)
+		}
+		if over && ctx.Err() == nil {
+			if _, err = s.ready(ctx, round); err == nil {
 				return // another keeps what that login gave
 			}
+			pause := renewPause
+			if errors.Is(err, errRefused) {
+				pause = refusedPause
+			}
+			wait(ctx, pause)
 		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return
-		case <-time.After(renewPause):
 		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
 // renew renews a token again and again until that fails, or it is about to run out.
 func (s *session) renew(ctx context.Context, auth *api.SecretAuth) error {
+	behavior := api.RenewBehavior(api.RenewBehaviorErrorOnErrors)
+	if !auth.Renewable { // a batch token, say: it is waited for that its time is nearly over
+		behavior = api.RenewBehaviorRenewDisabled
+	}
 	watcher, err := s.client.NewLifetimeWatcher(&api.LifetimeWatcherInput{
 		Secret:        &api.Secret{Auth: auth},
-		RenewBehavior: api.RenewBehaviorErrorOnErrors,
+		RenewBehavior: behavior,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package roottransit
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -39,23 +40,26 @@ var _ keystore.Rehearser = (*Store)(nil)
 // it can't be. With AuthToken it is the client's own token, which then has to be able to
 // be renewed for as long as the process runs.
 //
-// The client says how to reach the server: its TLS settings, timeout and retries. It
-// belongs to the Store from now on. o may be nil. Errors wrap [keystore.ErrInvalid].
+// The client says how to reach the server: its TLS settings, timeout and retries; one
+// without a timeout gets a minute. It belongs to the Store from now on. o may be nil. Errors wrap [keystore.ErrInvalid].
 func Open(client *api.Client, c *Config, o *Options) (*Store, error) {
 	if o == nil {
 		o = &Options{}
 	}
-	if err := c.check(); err != nil {
+	own := *c
+	if own.Namespace == "" {
+		own.Namespace = strings.Trim(client.Namespace(), "/")
+	} else {
+		client.SetNamespace(own.Namespace)
+	}
+	if err := own.check(); err != nil {
 		return nil, err
 	}
-	own := *c
 	if err := client.SetAddress(own.Address); err != nil {
 		return nil, fmt.Errorf("%w: root store transit: the address is not a URL", keystore.ErrInvalid)
 	}
-	if own.Namespace == "" {
-		own.Namespace = client.Namespace()
-	} else {
-		client.SetNamespace(own.Namespace)
+	if client.ClientTimeout() <= 0 { // who takes the connection and never answers is away
+		client.SetClientTimeout(time.Minute)
 	}
 	s := newSession(client, &own, o)
 	s.retryReadsOnly()

@@ -3,6 +3,7 @@ package roottransit
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,10 +47,15 @@ type key struct {
 	Exportable      bool `json:"exportable"`
 	PlaintextBackup bool `json:"allow_plaintext_backup"`
 	Imported        bool `json:"imported_key"`
+	SoftDeleted     bool `json:"soft_deleted"` // by OpenBao: no version can be used until it is restored
 }
 
-// parseKey reads an answer of the engine; ok is false where it holds no state of a
-// symmetric key.
+// symmetric are the types of keys that wrap roots.
+var symmetric = []string{"aes256-gcm96", "chacha20-poly1305"}
+
+// parseKey reads an answer of the engine; ok is false where it does not tell of every
+// version what it is, as an older engine, or a newer one that tells it otherwise: a version
+// must not seem gone because it was not understood. Of keys of other types only the type counts.
 func parseKey(secret *api.Secret) (k *key, ok bool) {
 	if secret == nil || secret.Data == nil {
 		return nil, false
@@ -58,19 +64,29 @@ func parseKey(secret *api.Secret) (k *key, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	// Of an asymmetric key the versions are objects, which does not matter here.
+	var kind struct {
+		Type string `json:"type"`
+	}
+	if json.Unmarshal(text, &kind) != nil || kind.Type == "" {
+		return nil, false
+	}
+	if !slices.Contains(symmetric, kind.Type) {
+		return &key{Type: kind.Type}, true
+	}
 	k = &key{}
-	if err := json.Unmarshal(text, k); err != nil {
-		var asymmetric struct {
-			Type string `json:"type"`
-		}
-		if json.Unmarshal(text, &asymmetric) != nil {
+	if json.Unmarshal(text, k) != nil || k.Latest < 1 || k.MinDecrypt < 1 {
+		return nil, false
+	}
+	for v := k.MinDecrypt; v <= k.Latest; v++ {
+		if k.Keys[strconv.Itoa(v)] == 0 {
 			return nil, false
 		}
-		k = &key{Type: asymmetric.Type}
 	}
-	return k, k.Type != ""
+	return k, true
 }
+
+// foreign tells whether the key is of a type that never wrapped a root.
+func (k *key) foreign() bool { return k != nil && k.Latest == 0 }
 
 // what has become of a version.
 type what int
@@ -78,7 +94,7 @@ type what int
 const (
 	absent  what = iota // deleted, or from before a snapshot that Vault was restored from
 	trimmed             // gone for good
-	barred              // below the limit for decryption, which can be lowered
+	barred              // below the limit for decryption, which can be lowered, or softly deleted
 	living
 )
 
@@ -93,6 +109,8 @@ func (k *key) of(v version) what {
 		return barred
 	case k.Keys[strconv.Itoa(v.number)] != v.made:
 		return absent
+	case k.SoftDeleted:
+		return barred
 	}
 	return living
 }
