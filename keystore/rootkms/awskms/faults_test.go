@@ -3,9 +3,12 @@ package awskms_test
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/keystore"
@@ -105,6 +108,23 @@ func TestCancelledContexts(t *testing.T) {
 	_, err := w.keys.Make(ctx, keystore.StoreID{}, keystore.RootID{})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// Who takes connections and answers nothing is away: nothing waits for it for ever.
+func TestAServiceThatNeverAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	ac := awskmstest.Start(t).Config()
+	ac.BaseEndpoint = aws.String("http://" + l.Addr().String())
+	keys, err := awskms.New(imported, ac)
+	require.NoError(t, err)
+	require.Equal(t, 30*time.Second, keys.Timeout())
+	ac.HTTPClient = awshttp.NewBuildableClient().WithTimeout(50 * time.Millisecond)
+	keys, err = awskms.New(imported, ac)
+	require.NoError(t, err)
+	require.Equal(t, 50*time.Millisecond, keys.Timeout())
+	require.ErrorIs(t, keys.Check(context.Background()), keystore.ErrUnavailable)
 }
 
 func TestCredentialsThatCannotBeRead(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
@@ -26,8 +27,12 @@ type Keys struct {
 
 var _ rootkms.Keys = (*Keys)(nil)
 
+// answerTime bounds each request to AWS, where the aws.Config says nothing else.
+const answerTime = 30 * time.Second
+
 // New returns the keys that c describes. ac says how to reach AWS and holds the credentials,
-// as config.LoadDefaultConfig gives it; its region is not used. It asks nothing of AWS.
+// as config.LoadDefaultConfig gives it; its region is not used. It asks nothing of AWS. An
+// HTTP client of the SDK's that has no timeout gets one.
 // Errors wrap [keystore.ErrInvalid].
 func New(c Config, ac aws.Config) (*Keys, error) {
 	if err := c.check(); err != nil {
@@ -35,6 +40,10 @@ func New(c Config, ac aws.Config) (*Keys, error) {
 	}
 	client := kms.NewFromConfig(ac, func(o *kms.Options) {
 		o.Region = c.Region
+		// The SDK waits for an answer for as long as the caller does, which may be for ever.
+		if h, ok := o.HTTPClient.(*awshttp.BuildableClient); ok && h.GetTimeout() == 0 {
+			o.HTTPClient = h.WithTimeout(answerTime)
+		}
 		// Errors of credential sources can quote what they read: mark them, to keep them out.
 		if inner := o.Credentials; inner != nil {
 			o.Credentials = aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {

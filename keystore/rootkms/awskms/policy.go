@@ -45,7 +45,7 @@ const policy = `{
           "kms:KeyOrigin": "ORIGIN",
           "kms:KeySpec": "SYMMETRIC_DEFAULT"
         },
-        "Bool": {"kms:MultiRegion": "false", "kms:BypassPolicyLockoutSafetyCheck": "false"}
+        "BoolIfExists": {"kms:MultiRegion": "false", "kms:BypassPolicyLockoutSafetyCheck": "false"}
       }
     },
     {

@@ -117,6 +117,8 @@ func TestPolicy(t *testing.T) {
 			require.NotContains(t, denied, a)
 		}
 		require.Contains(t, denied, "kms:CancelKeyDeletion")
+		// A request that does not say what it need not say is allowed too.
+		require.Equal(t, map[string]any{"kms:MultiRegion": "false", "kms:BypassPolicyLockoutSafetyCheck": "false"}, policy.Statement[0].Condition["BoolIfExists"])
 	}
 	require.Contains(t, awskms.Config{Region: "cn-north-1"}.Policy(), `"arn:aws-cn:kms:cn-north-1:*:key/*"`)
 }
