@@ -46,6 +46,9 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 		if old, err = s.rootsOf(e); err != nil {
 			return err
 		}
+		if v := place.Versions; v != "" && v == old.Place().Versions {
+			return fmt.Errorf("%w: %s and %s would destroy each other's versions of %s: the new place needs a key of its own", ErrMismatch, old.Place().URL, place.URL, v)
+		}
 		noted, e.other = e, place.URL
 		return nil
 	})
@@ -83,7 +86,7 @@ func (s *Store) MoveRoots(ctx context.Context, to RootStore) error {
 		return unfinished(err)
 	}
 	s.roots.Store(&to)
-	return s.finishMove(ctx, old, held(c))
+	return s.finishMove(ctx, old, rootsAt(c))
 }
 
 // errLeft: what a failed move wrote may still be there.
@@ -101,8 +104,8 @@ func (s *Store) createAt(ctx context.Context, to RootStore, c RootContents) erro
 	return unfinished(fmt.Errorf("%w: %w", errLeft, err))
 }
 
-// held are the roots that a place holds, or that are not gone from it.
-func held(c RootContents) (ids []RootID) {
+// rootsAt are the roots that a place holds, or that are not gone from it.
+func rootsAt(c RootContents) (ids []RootID) {
 	for i := range c.Living {
 		ids = append(ids, c.Living[i].ID)
 	}
@@ -144,15 +147,16 @@ func (s *Store) FinishMove(ctx context.Context, other RootStore) error {
 	case err != nil: // nothing, or nothing whole, is there: it may have held the current root
 		return s.finishMove(ctx, other, []RootID{e.current})
 	}
-	return s.finishMove(ctx, other, held(c))
+	return s.finishMove(ctx, other, rootsAt(c))
 }
 
 // finishMove advances until the keystore stands under a root that the other place does not
 // hold, and destroys what it holds.
 func (s *Store) finishMove(ctx context.Context, other RootStore, held []RootID) error {
+	var e *epochRecord
 	for {
-		e, err := s.record(ctx)
-		if err != nil {
+		var err error
+		if e, err = s.record(ctx); err != nil {
 			return unfinished(err)
 		}
 		if !slices.Contains(held, e.current) {
@@ -162,6 +166,11 @@ func (s *Store) finishMove(ctx context.Context, other RootStore, held []RootID) 
 		if err := s.advanceAlone(ctx, true); err != nil {
 			return unfinished(err)
 		}
+	}
+	// A root that was only ever added here is there: that is here, by another name, as of a
+	// service whose address has changed since a copy of the keystore was made.
+	if c, err := other.Load(ctx); err == nil && slices.Contains(rootsAt(c), e.current) {
+		return s.endMove(ctx, other.Place().URL)
 	}
 	if err := other.Remove(ctx); err != nil {
 		return fmt.Errorf("the root is in %s; the copy in %s is not destroyed, and until oubli root move has done it no erasure is final: %w",

@@ -155,3 +155,27 @@ func TestACopyFromBeforeAMove(t *testing.T) {
 		keystoretest.Check(t, s)
 	}
 }
+
+// The address of a service changes, and a copy from before that is restored. What the copy
+// calls another place is the living one.
+func TestACopyThatKnowsTheRootByAnotherName(t *testing.T) {
+	w := newSlowWorld(t, days)
+	copied := w.backend.Snapshot()
+	renamed := namedRoots{w.roots, "memory:renamed"}
+	require.NoError(t, keystore.AdoptRoots(w.ctx, w.backend, renamed))
+	_, err := keystore.Restore(w.ctx, copied, renamed, &keystore.Options{Clock: w.clock})
+	require.NoError(t, err)
+	s, err := keystore.Open(w.ctx, copied, renamed, &keystore.Options{Clock: w.clock})
+	require.NoError(t, err)
+	bob := subject(t, 2)
+	id, sealed := seal(t, s, bob, "", "Bob")
+	require.NoError(t, s.FinishMove(w.ctx, w.roots))
+	h, err := s.Health(w.ctx)
+	require.NoError(t, err)
+	require.Empty(t, h.Moving)
+	s, err = keystore.Open(w.ctx, copied, renamed, &keystore.Options{Clock: w.clock})
+	require.NoError(t, err)
+	text, err := open(w.ctx, s, bob, id, sealed)
+	require.NoError(t, err)
+	require.Equal(t, "Bob", text)
+}

@@ -101,6 +101,11 @@ type Place struct {
 	// Delay is how long it takes at least from asking for a root's destruction until it
 	// is gone. The keystore does not record it.
 	Delay time.Duration
+
+	// Versions, if not empty, names a key of a service, versions of which wrap the roots, and
+	// which destroys with one all that are older. Two root stores must not have one in common:
+	// MoveRoots refuses that. The keystore does not record it.
+	Versions string `json:"-"`
 }
 
 // Rehearser is a RootStore that can show that it destroys.

@@ -50,7 +50,8 @@ type Keys interface {
 	// destroying keys does not destroy them, or so that they can be taken out of it.
 	Check(ctx context.Context) error
 
-	// Place tells where the keys are. Delay is how long the service takes to destroy one.
+	// Place tells where the keys are. Delay is how long the service takes to destroy one,
+	// Versions the key whose oldest versions it drops, where Before returns any.
 	Place() keystore.Place
 }
 

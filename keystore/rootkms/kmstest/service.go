@@ -386,7 +386,10 @@ func (c *client) Check(ctx context.Context) error {
 
 func (c *client) Place() keystore.Place {
 	p := keystore.Place{URL: "fake:", Class: keystore.ClassEffaceable, Delay: c.s.delay}
-	if c.s.kind == Scheduled {
+	switch c.s.kind {
+	case Trimmed:
+		p.Versions = p.URL
+	case Scheduled:
 		p.Class = keystore.ClassScheduled
 	}
 	return p
