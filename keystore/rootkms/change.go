@@ -23,7 +23,8 @@ func (s *Store) head(ctx context.Context) (*head, error) {
 	case h == nil:
 		return nil, fmt.Errorf("%w: no root store at %s", keystore.ErrNotFound, s.Place().URL)
 	case h.phase == making:
-		return nil, fmt.Errorf("%w: a root store was begun at %s and is not finished; if nobody is at it, remove it and begin again", keystore.ErrNotFound, s.Place().URL)
+		// Not ErrNotFound: what fills it may yet come in force.
+		return nil, fmt.Errorf("%w: a root store was begun at %s and is not finished; if nobody is at it, remove it and begin again", keystore.ErrMismatch, s.Place().URL)
 	}
 	return h, nil
 }

@@ -97,7 +97,10 @@ func (s *Store) sweep(ctx context.Context, what string, mark func(h *head) (chan
 	// What an earlier sweep was about is asked for first: what is gone or dying is left
 	// alone. What was and is not any more is noted before it is destroyed anew, so that the
 	// time for which copies are kept begins anew as well.
-	if err := s.ask(ctx, old, states); err != nil {
+	if err := s.ask(ctx, h.withLatest(old), states); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if err := s.recognize(ctx, h, states); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	todo := slices.DeleteFunc(dead, func(name string) bool {
@@ -111,8 +114,11 @@ func (s *Store) sweep(ctx context.Context, what string, mark func(h *head) (chan
 	}
 	if len(todo) > 0 {
 		err = s.keys.Destroy(ctx, todo)
-		if askErr := s.ask(ctx, todo, states); askErr != nil { // it may have done a part
+		if askErr := s.ask(ctx, h.withLatest(todo), states); askErr != nil { // it may have done a part
 			return fmt.Errorf("%s: %w", what, errors.Join(err, askErr))
+		}
+		if err := s.recognize(ctx, h, states); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	if noted := s.confirm(ctx, states); err == nil || !errors.Is(noted, errKept) { // that it has them follows
@@ -122,6 +128,34 @@ func (s *Store) sweep(ctx context.Context, what string, mark func(h *head) (chan
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// recognize refuses to believe that keys are gone where all keys of living roots are gone as
+// well: that is another service, or one that lost everything and may be given it back. The
+// latest of these keys was asked for together with the others; the rest is if that is gone.
+func (s *Store) recognize(ctx context.Context, h *head, states map[string]KeyState) error {
+	living := h.livingKeys()
+	defer func() {
+		for _, name := range living { // it may be dying by now, and what was true of it is not
+			delete(states, name)
+		}
+	}()
+	lives := func(name string) bool { st, ok := states[name]; return ok && st.Fate != Gone }
+	if len(living) == 0 || len(states) == 0 || slices.ContainsFunc(living, lives) {
+		return nil
+	}
+	if err := s.ask(ctx, living, states); err != nil || slices.ContainsFunc(living, lives) {
+		return err
+	}
+	return fmt.Errorf("%w: this is another service, or one that has lost everything: it has none of the keys of living roots; that it has not those of dying ones counts for nothing", keystore.ErrUnavailable)
+}
+
+// withLatest adds the key of the latest living root to names, unless there are none.
+func (h *head) withLatest(names []string) []string {
+	if living := h.livingKeys(); len(names) > 0 && len(living) > 0 {
+		return append(slices.Clip(names), living[len(living)-1])
+	}
+	return names
 }
 
 // ask adds to states what became of keys.
@@ -209,9 +243,10 @@ func (s *Store) confirm(ctx context.Context, states map[string]KeyState) error {
 		var left []entry
 		for _, e := range h.roots {
 			was := e
-			kept = append(kept, s.settle(&e, states)...)
+			not, told := s.settle(&e, states)
+			kept = append(kept, not...)
 			changed = changed || !e.gone.Equal(was.gone) || !e.until.Equal(was.until) || len(e.former) < len(was.former)
-			if e.gone.IsZero() || e.until.After(now) {
+			if !told || e.gone.IsZero() || e.until.After(now) {
 				left = append(left, e)
 				continue
 			}
@@ -230,10 +265,11 @@ func (s *Store) confirm(ctx context.Context, states map[string]KeyState) error {
 	return err
 }
 
-// settle takes over what became of an entry's keys, and returns those that should be dead
-// and are not.
-func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string) {
+// settle takes over what became of an entry's keys. It returns those that should be dead
+// and are not, and whether it was told of all.
+func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string, told bool) {
 	all, until := true, time.Time{}
+	told = true
 	var former []string
 	for _, name := range e.names() {
 		st, ok := states[name]
@@ -244,8 +280,8 @@ func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string) {
 			former = append(former, name)
 		}
 		switch {
-		case !ok:
-			all, until = false, e.until
+		case !ok: // somebody else asks about it
+			told = false
 		case st.Fate == Dying:
 			all = false
 			if u := st.Until.UTC().Add(time.Second - 1).Truncate(time.Second).Add(s.copies); u.After(until) {
@@ -258,14 +294,14 @@ func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string) {
 	}
 	e.former = former
 	switch {
-	case !e.dying:
+	case !e.dying || all && !told:
 	case !all: // also if it was gone before: it came back with a copy of the service
 		e.gone, e.until = time.Time{}, until
 	case e.gone.IsZero():
 		e.gone = s.now()
 		e.until = e.gone.Add(s.copies)
 	}
-	return kept
+	return kept, told
 }
 
 // Remove implements [keystore.RootStore]. The documents go when all keys are gone, and the

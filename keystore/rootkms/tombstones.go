@@ -186,7 +186,8 @@ func (s *Store) spill(ctx context.Context, h *head) error {
 
 // writePage writes a page under the next free number. A page that stands there already
 // is of somebody who died, or who works at this moment: the head decides between us, and
-// a number that is in no head is nobody's.
+// a number that is in no head is nobody's. Many that died leave so many pages that the head
+// is told to look past them; then it is to be read again, as after a conflict.
 func (s *Store) writePage(ctx context.Context, h *head, ts []keystore.Tombstone) error {
 	for range tries {
 		number := h.nextPage
@@ -201,7 +202,16 @@ func (s *Store) writePage(ctx context.Context, h *head, ts []keystore.Tombstone)
 		}
 		return err
 	}
-	return fmt.Errorf("%s: %w: no free number for a page of tombstones", s.shelf.Name(), keystore.ErrUnavailable)
+	past := h.nextPage
+	err := s.change(ctx, "look past pages that nobody named", func(h *head) (bool, error) {
+		changed := h.nextPage < past
+		h.nextPage = max(h.nextPage, past)
+		return changed, nil
+	})
+	if err == nil {
+		err = keystore.ErrConflict
+	}
+	return fmt.Errorf("%s: the next free number for a page of tombstones: %w", s.shelf.Name(), err)
 }
 
 // checkTombstones refuses what could be written but not read again.

@@ -18,6 +18,12 @@ type Config struct {
 	Serial string // its serial number; needed where two tokens have that label
 	Module string // path of the shared library that speaks PKCS#11
 
+	// Replaces are serial numbers of tokens that made keys, which were then taken over to
+	// this one, as by a backup. Of a key that another token made, and this one does not have,
+	// it is not believed that it was destroyed, unless the other is named here: then its
+	// contents must be destroyed, too.
+	Replaces []string
+
 	// PIN returns the user's PIN. It is asked at each login, which is one per process
 	// unless the token was away. A PIN that the token refused is not tried again.
 	PIN func() (string, error)
@@ -27,6 +33,7 @@ type Config struct {
 //
 //	pkcs11:token=LABEL;serial=NUMBER?module-path=/PATH&pin-source=file:/PATH
 //
+// and replaces=NUMBER,NUMBER beside it, for [Config.Replaces].
 // Only token must be there; [Open] needs module-path and pin-source as well. The file
 // holds the PIN and perhaps a newline; it is read at each login, not by Parse. A PIN in a
 // URL is refused. Errors wrap [keystore.ErrInvalid] and repeat no values.
@@ -58,6 +65,10 @@ func Parse(s string) (Config, error) {
 				return invalid("pin-source is not file: and an absolute path")
 			}
 			c.PIN = func() (string, error) { return readPIN(file) }
+			return nil
+		},
+		"replaces": func(v string) error {
+			c.Replaces = strings.Split(v, ",")
 			return nil
 		},
 		"pin-value": func(string) error {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -18,11 +19,12 @@ import (
 // Keys are the keys of a token. They are safe for concurrent use by several processes. Its
 // methods are those of [rootkms.Keys].
 type Keys struct {
-	config Config
-	url    string
-	class  string
-	module cryptoki
-	turn   chan struct{} // holds one while somebody has what follows
+	config   Config
+	url      string
+	class    string
+	module   cryptoki
+	patience time.Duration // with a call; tests make it short
+	turn     chan struct{} // holds one while somebody has what follows
 
 	session    *session // may be nil
 	serial     string   // of the token, once there was a session
@@ -49,7 +51,7 @@ func Open(ctx context.Context, c Config) (*Keys, error) {
 }
 
 func open(ctx context.Context, c Config, m cryptoki) (*Keys, error) {
-	k := &Keys{config: c, url: c.url(), module: m, turn: make(chan struct{}, 1), seed: maphash.MakeSeed()}
+	k := &Keys{config: c, url: c.url(), module: m, patience: patience, turn: make(chan struct{}, 1), seed: maphash.MakeSeed()}
 	class, err := do(ctx, k, "open", func(s *session) (string, error) {
 		info, err := s.GetSessionInfo(s.handle)
 		if err != nil {

@@ -8,6 +8,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -23,13 +26,28 @@ const idSize = 16
 
 var errNoKey = fmt.Errorf("%w: the token has no such key, or forbids its use", keystore.ErrNotFound)
 
+// A key's name is the serial number of the token that made it, escaped as in a URL, a dot,
+// and the random part of its id. The serial number is there for keys that are not found: who
+// looks at another token of that label, a fresh one for instance, must not read it as their end.
+func nameOf(serial string, random []byte) string {
+	return url.QueryEscape(serial) + "." + hex.EncodeToString(random)
+}
+
+// parseName takes a name apart; id, the CKA_ID, is nil if nameOf never gave it.
+func parseName(name string) (serial string, id []byte) {
+	at := strings.LastIndexByte(name, '.')
+	serial, err := url.QueryUnescape(name[:max(at, 0)])
+	b, err2 := hex.DecodeString(name[at+1:])
+	if err != nil || err2 != nil || len(b) != idSize || nameOf(serial, b) != name {
+		return "", nil
+	}
+	return serial, append([]byte(idPrefix), b...)
+}
+
 // id returns the CKA_ID of the key of that name, or nil if there can be none.
 func id(name string) []byte {
-	b, err := hex.DecodeString(name)
-	if err != nil || len(b) != idSize || hex.EncodeToString(b) != name {
-		return nil
-	}
-	return append([]byte(idPrefix), b...)
+	_, id := parseName(name)
+	return id
 }
 
 // make makes a key of a random name, and refuses what the token made if it is not what
@@ -37,7 +55,7 @@ func id(name string) []byte {
 func (s *session) make(label string) (string, pkcs11.ObjectHandle, error) {
 	var random [idSize]byte
 	rand.Read(random[:])
-	name := hex.EncodeToString(random[:])
+	name := nameOf(s.serial, random[:])
 	template := []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}
 	for _, a := range attributesOf(id(name)) {
 		if a.ask {
@@ -126,7 +144,7 @@ func (s *session) inspect(object pkcs11.ObjectHandle, id []byte) error {
 // search returns the objects of a key, which is one, or more if somebody copied it. That
 // there are none is certain.
 func (s *session) search(name string) (objects []pkcs11.ObjectHandle, err error) {
-	id := id(name)
+	maker, id := parseName(name)
 	if id == nil {
 		return nil, nil
 	}
@@ -149,6 +167,10 @@ func (s *session) search(name string) (objects []pkcs11.ObjectHandle, err error)
 	}
 	if len(objects) == 0 && !s.sees() {
 		return nil, errHidden
+	}
+	if len(objects) == 0 && maker != s.serial && !slices.Contains(s.replaces, maker) {
+		return nil, fmt.Errorf("%w: the token of serial number %q, which made the key, may have it; this one has the serial number %q (if it "+
+			"took over the other's keys, and the other was destroyed, say so with replaces=%s)", keystore.ErrUnavailable, maker, s.serial, url.QueryEscape(maker))
 	}
 	return objects, nil
 }

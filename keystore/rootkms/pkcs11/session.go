@@ -4,6 +4,7 @@ package pkcs11
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"time"
@@ -18,17 +19,27 @@ type session struct {
 	cryptoki
 	handle pkcs11.SessionHandle
 	serial string // of the token, when the session was opened
+
+	replaces []string // serial numbers of tokens whose keys were moved to this one
 }
 
 // tries is how often a call is made that a fresh session may do: modules lose sessions, and
 // some, SoftHSM among them, now and then fail where another process writes to the token.
 const tries = 4
 
+// patience bounds a call, with the waiting for its turn.
+const patience = 2 * time.Minute
+
+var errPatience = errors.New("the token does not answer")
+
 // do runs f with the session when its turn comes, and again with a fresh one after a failure
-// that may pass: f must bear that. If the context ends meanwhile, do returns and f goes on by
-// itself: f shares nothing with its caller but what it returns.
+// that may pass: f must bear that. If the context ends meanwhile, or the token answers
+// nothing for too long, do returns and f goes on by itself: f shares nothing with its caller
+// but what it returns.
 func do[T any](ctx context.Context, k *Keys, op string, f func(*session) (T, error)) (T, error) {
 	var none T
+	ctx, cancel := context.WithTimeoutCause(ctx, k.patience, errPatience)
+	defer cancel()
 	select {
 	case k.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -123,17 +134,17 @@ func (k *Keys) connect() (*session, error) {
 		return nil, err
 	}
 	if k.serial == "" {
-		k.serial = token.SerialNumber
+		k.serial = serialOf(token)
 	}
-	if k.serial != token.SerialNumber {
+	if k.serial != serialOf(token) {
 		return nil, fmt.Errorf("%w: another token of that label is there, of serial number %q and not %q as before "+
-			"(if that is on purpose, start this program again)", keystore.ErrUnavailable, token.SerialNumber, k.serial)
+			"(if that is on purpose, start this program again)", keystore.ErrUnavailable, serialOf(token), k.serial)
 	}
 	handle, err := k.module.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 	if err != nil {
 		return nil, err
 	}
-	s := &session{k.module, handle, k.serial}
+	s := &session{k.module, handle, k.serial, k.config.Replaces}
 	if !s.loggedIn() {
 		err = k.login(s, token)
 	}
@@ -163,7 +174,7 @@ func (s *session) sees() bool {
 		return false
 	}
 	token, err := s.GetTokenInfo(info.SlotID)
-	return err == nil && token.SerialNumber == s.serial
+	return err == nil && serialOf(token) == s.serial
 }
 
 // login tries a PIN once: after a few wrong ones a token locks.

@@ -11,6 +11,9 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
+// serialOf is a token's serial number without what it is padded with.
+func serialOf(token pkcs11.TokenInfo) string { return strings.TrimRight(token.SerialNumber, " \x00") }
+
 // find returns the one token that config means.
 func find(m cryptoki, c Config) (slot uint, token pkcs11.TokenInfo, err error) {
 	slots, err := m.GetSlotList(true)
@@ -25,7 +28,7 @@ func find(m cryptoki, c Config) (slot uint, token pkcs11.TokenInfo, err error) {
 			continue
 		}
 		label := strings.TrimRight(info.Label, " \x00")
-		serial := strings.TrimRight(info.SerialNumber, " \x00")
+		serial := serialOf(info)
 		if label != c.Token || c.Serial != "" && serial != c.Serial {
 			others = append(others, fmt.Sprintf("%q of serial number %q", label, serial))
 			continue

@@ -57,8 +57,8 @@ func (s *session) unwrap(key pkcs11.ObjectHandle, wrapped, ad []byte) ([]byte, e
 	secret, err := s.open(s.handle, key, nonce, ad, sealed)
 	if err != nil && !isTampered(err) && s.works(key) {
 		// Tokens say CKR_GENERAL_ERROR, CKR_DEVICE_ERROR and more of a wrong tag. If the key
-		// works, and says it again, it is what was decrypted.
-		if secret, err = s.open(s.handle, key, nonce, ad, sealed); err != nil {
+		// works before and after it says so again, it is what was decrypted.
+		if secret, err = s.open(s.handle, key, nonce, ad, sealed); err != nil && s.works(key) {
 			err = pkcs11.Error(pkcs11.CKR_ENCRYPTED_DATA_INVALID)
 		}
 	}
