@@ -169,11 +169,14 @@ func (l *loot) open(keys []keystore.Secret, known func(keystore.Secret) bool) (r
 			if known != nil && !known(root) {
 				continue
 			}
-			bound := l.bound[name] || slices.ContainsFunc(l.bindings, func(ad []byte) bool {
+			bound := known != nil && l.bound[name] || slices.ContainsFunc(l.bindings, func(ad []byte) bool {
 				_, err := gcm.Open(nil, b[:gcm.NonceSize()], b[gcm.NonceSize():], ad)
 				return err == nil
 			})
-			if l.bound[name] = bound; bound || known != nil {
+			if known != nil {
+				l.bound[name] = bound
+			}
+			if bound || known != nil {
 				roots = append(roots, keystore.Root{Key: root})
 			}
 		}
