@@ -148,7 +148,7 @@ func (h *history) move(toEngine bool) {
 	if h.leaving != nil {
 		return
 	}
-	old, to := h.roots, &learning{memstore.NewRoots(), h.attacker.Root}
+	old, to := h.roots, h.learning(memstore.NewRoots())
 	if old.Place().URL == to.Place().URL || toEngine {
 		to = h.transit()
 	}
