@@ -41,6 +41,7 @@ func TestCrashes(t *testing.T) {
 	ts := tombs(300, 240)
 	old := func(t keystore.Tombstone) bool { return t.Counter <= 200 }
 	for name, c := range map[string]struct {
+		any  bool // it asks nothing of the service, so that one kind stands for all
 		do   func(w *world, s *rootkms.Store) error
 		dies func(w *world) []keystore.Root
 		done func(w *world, s *rootkms.Store)
@@ -64,6 +65,7 @@ func TestCrashes(t *testing.T) {
 			dies: func(w *world) []keystore.Root { return w.roots[2:3] },
 		},
 		"raise": {
+			any: true,
 			do: func(w *world, s *rootkms.Store) error {
 				return s.Raise(w.ctx, keystore.Anchor{Epoch: 3, Counters: []uint64{9, 9}}, ts)
 			},
@@ -75,6 +77,7 @@ func TestCrashes(t *testing.T) {
 			},
 		},
 		"trim": {
+			any: true,
 			do: func(w *world, s *rootkms.Store) error {
 				return errors.Join(s.Raise(w.ctx, keystore.Anchor{}, ts), s.Trim(w.ctx, old))
 			},
@@ -96,7 +99,7 @@ func TestCrashes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachKind(t, func(t *testing.T, kind kmstest.Kind) {
-				for n, ended := 0, false; !ended; n++ {
+				for n, ended := 0, c.any && kind != kmstest.Trimmed; !ended; n++ {
 					for _, unanswered := range []bool{false, true} {
 						w := newWorld(t, t.Context(), kind)
 						healthy := w.create(3)

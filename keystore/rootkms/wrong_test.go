@@ -66,7 +66,7 @@ func TestPagesThatNobodyNamed(t *testing.T) {
 		return do()
 	}, 0)
 	many := tombs(300, 240)
-	for range 60 {
+	for range 30 {
 		written = false
 		require.Error(t, dying.Raise(t.Context(), keystore.Anchor{}, many))
 	}
