@@ -143,12 +143,15 @@ func (c Config) check() error {
 // url names the token, and not how this host gets at it: module-path and pin-source may
 // differ from host to host.
 func (c Config) url() string {
-	s := scheme + "token=" + url.QueryEscape(c.Token)
+	s := scheme + "token=" + escape(c.Token)
 	if c.Serial != "" {
-		s += ";serial=" + url.QueryEscape(c.Serial)
+		s += ";serial=" + escape(c.Serial)
 	}
-	return strings.ReplaceAll(s, "+", "%20")
+	return s
 }
+
+// escape is the inverse of url.PathUnescape for any part of a URL.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
 
 func invalid(what string) error {
 	return fmt.Errorf("pkcs11 URL: %w: %s", keystore.ErrInvalid, what)

@@ -33,6 +33,11 @@ func TestParse(t *testing.T) {
 	again.Module = c.Module
 	require.ErrorContains(t, again.check(), "pin-source is missing")
 
+	c, err = Parse("pkcs11:token=x?replaces=an%2Fother+2,7")
+	require.NoError(t, err)
+	require.Equal(t, []string{"an/other+2", "7"}, c.Replaces)
+	require.Equal(t, "pkcs11:token=x", c.url(), "it is the same place")
+
 	for _, source := range []string{"file:///a/b", "/a/b"} {
 		c, err := Parse("pkcs11:token=x?pin-source=" + source)
 		require.NoError(t, err)

@@ -13,7 +13,9 @@
 // token made of it is read back; a token that makes keys otherwise is refused. Destroying
 // a root is destroying that object, and a search that no longer finds it, by a session
 // that is certainly logged in to that token: logged out, a token hides its private
-// objects, and that must not read as a destruction.
+// objects, and that must not read as a destruction. Nor must it that another token of that
+// label was plugged in: a key's name tells which one made it, and where it was moved to
+// another on purpose, [Config.Replaces] says so.
 //
 // A nonce is random, unless the token insists on one of its own, and a key wraps a root
 // once or a few times, never a second one.
@@ -32,9 +34,9 @@
 // A module is loaded and initialized once per process, and logging in counts for the whole
 // process; others in it may use the same module and token, before and after. Therefore
 // [Keys.Close] closes sessions and does no more: it neither logs out nor finalizes.
-// A call into a module cannot be interrupted. When a context ends, the method returns; the
-// call is left to itself until the token answers, and may yet do what was asked. Calls wait
-// for each other: there are a few in an epoch.
+// A call into a module cannot be interrupted. When a context ends, or after two minutes,
+// the method returns; the call is left to itself until the token answers, and may yet do
+// what was asked. Calls wait for each other: there are a few in an epoch.
 //
 // The package needs cgo. Without it, Open fails and says so.
 package pkcs11

@@ -180,6 +180,25 @@ func (f failing) open(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, nonce, ad
 	return fail(f, "open", func() ([]byte, error) { return f.cryptoki.open(s, key, nonce, ad, sealed) })
 }
 
+// leaving fails to decrypt with the first of n calls, and with all after the others; 0: with none.
+type leaving struct {
+	cryptoki
+	n *atomic.Int32
+}
+
+func (f leaving) open(s pkcs11.SessionHandle, key pkcs11.ObjectHandle, nonce, ad, sealed []byte) ([]byte, error) {
+	switch n := f.n.Load(); {
+	case n == 0:
+		return f.cryptoki.open(s, key, nonce, ad, sealed)
+	case n == 3 || n == 1:
+		f.n.Store(max(n-1, 1))
+		return nil, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)
+	default:
+		f.n.Store(n - 1)
+		return f.cryptoki.open(s, key, nonce, ad, sealed)
+	}
+}
+
 // away is unplugged while it is true.
 type away struct {
 	cryptoki

@@ -110,13 +110,14 @@ func TestForeignObjectsStay(t *testing.T) {
 	w := makeWrapped(t, k, "root")
 	require.NoError(t, k.ready())
 	s := k.session
-	foreign := id(w.name)[len(idPrefix):]
+	serial, foreign := parseName(w.name)
+	foreign = foreign[len(idPrefix):]
 	m := testModule(t)
 	_, err := m.GenerateKey(s.handle, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_GEN, nil)}, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true), pkcs11.NewAttribute(pkcs11.CKA_ID, foreign),
 		pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, 32)})
 	require.NoError(t, err)
-	require.NoError(t, k.Destroy(t.Context(), []string{w.name, string(foreign), "", "oubli:", strings.ToUpper(w.name)}))
+	require.NoError(t, k.Destroy(t.Context(), []string{w.name, string(foreign), "", "oubli:", ".", "%.", strings.ToUpper(w.name), w.name[len(serial)+1:]}))
 	require.NoError(t, s.FindObjectsInit(s.handle, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_ID, foreign)}))
 	objects, _, err := s.FindObjects(s.handle, 10)
 	require.NoError(t, err)
@@ -144,7 +145,7 @@ func TestBarredAndCopied(t *testing.T) {
 	require.NoError(t, k.Destroy(t.Context(), []string{w.name}))
 	w.requireGone(t, k)
 
-	barred := strings.Repeat("ab", idSize)
+	barred := someKey(k)
 	generate(barred, false)
 	states, err := k.State(t.Context(), []string{barred, w.name})
 	require.NoError(t, err)

@@ -30,13 +30,13 @@ var errNoKey = fmt.Errorf("%w: the token has no such key, or forbids its use", k
 // and the random part of its id. The serial number is there for keys that are not found: who
 // looks at another token of that label, a fresh one for instance, must not read it as their end.
 func nameOf(serial string, random []byte) string {
-	return url.QueryEscape(serial) + "." + hex.EncodeToString(random)
+	return escape(serial) + "." + hex.EncodeToString(random)
 }
 
 // parseName takes a name apart; id, the CKA_ID, is nil if nameOf never gave it.
 func parseName(name string) (serial string, id []byte) {
 	at := strings.LastIndexByte(name, '.')
-	serial, err := url.QueryUnescape(name[:max(at, 0)])
+	serial, err := url.PathUnescape(name[:max(at, 0)])
 	b, err2 := hex.DecodeString(name[at+1:])
 	if err != nil || err2 != nil || len(b) != idSize || nameOf(serial, b) != name {
 		return "", nil
@@ -170,7 +170,7 @@ func (s *session) search(name string) (objects []pkcs11.ObjectHandle, err error)
 	}
 	if len(objects) == 0 && maker != s.serial && !slices.Contains(s.replaces, maker) {
 		return nil, fmt.Errorf("%w: the token of serial number %q, which made the key, may have it; this one has the serial number %q (if it "+
-			"took over the other's keys, and the other was destroyed, say so with replaces=%s)", keystore.ErrUnavailable, maker, s.serial, url.QueryEscape(maker))
+			"took over the other's keys, and the other was destroyed, say so with replaces=%s)", keystore.ErrUnavailable, maker, s.serial, escape(maker))
 	}
 	return objects, nil
 }

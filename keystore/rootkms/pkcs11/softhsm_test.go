@@ -3,6 +3,7 @@
 package pkcs11
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -147,6 +148,9 @@ func testModule(t *testing.T) *pkcs11.Ctx {
 	require.NoError(t, err)
 	return m.(module).Ctx
 }
+
+// someKey is the name of a key that the token may have made, and did not.
+func someKey(k *Keys) string { return nameOf(k.serial, bytes.Repeat([]byte{0xab}, idSize)) }
 
 // openKeys opens the token for the test, through faulty if that is not nil.
 func openKeys(t *testing.T, c Config, faulty func(cryptoki) cryptoki) *Keys {

@@ -3,7 +3,6 @@
 package pkcs11
 
 import (
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -27,7 +26,7 @@ func TestSuite(t *testing.T) {
 	kmstest.Run(t, &kmstest.Suite{
 		New:     func() (rootkms.Keys, error) { return opened(nil), nil },
 		Again:   func(rootkms.Keys) (rootkms.Keys, error) { return opened(nil), nil },
-		Unknown: strings.Repeat("00", idSize),
+		Unknown: someKey(opened(nil)),
 		Miswired: func() (list []rootkms.Keys, err error) {
 			for _, unfit := range unfits() {
 				list = append(list, opened(unfit))

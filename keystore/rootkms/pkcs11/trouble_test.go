@@ -38,7 +38,7 @@ func TestWrongPIN(t *testing.T) {
 	}}, func(m cryptoki) cryptoki { return logins{m, &tries} })
 	require.NoError(t, testModule(t).Logout(k.session.handle))
 	for range 5 {
-		_, err = k.State(t.Context(), []string{strings.Repeat("ab", idSize)})
+		_, err = k.State(t.Context(), []string{someKey(k)})
 		require.ErrorIs(t, err, keystore.ErrUnavailable)
 		require.NotContains(t, err.Error(), testPIN)
 	}
@@ -157,6 +157,59 @@ func TestHiddenIsNotGone(t *testing.T) {
 	w.requireGone(t, swapped)
 }
 
+// A process that starts when another token of that label is there, does not take it for the
+// one that made the keys, unless it is told that it replaces that one.
+func TestAnotherTokenOfThatLabel(t *testing.T) {
+	c := newToken(t)
+	k := openKeys(t, c, nil)
+	w, dead := makeWrapped(t, k, "root"), makeWrapped(t, k, "dead")
+	require.NoError(t, k.Destroy(t.Context(), []string{dead.name}))
+	dead.requireGone(t, k)
+	require.True(t, strings.HasPrefix(w.name, k.serial+"."))
+
+	on := new(atomic.Bool)
+	on.Store(true)
+	restored := func(m cryptoki) cryptoki { return flagged{m, on, 0, 0, "an/other 2"} }
+	other := openKeys(t, c, restored)
+	w.requireOpens(t, other) // what it has, it has
+	for what, err := range map[string]error{
+		"state":   second(other.State(t.Context(), []string{dead.name})),
+		"unwrap":  second(other.Unwrap(t.Context(), dead.name, dead.blob, dead.ad)),
+		"destroy": other.Destroy(t.Context(), []string{dead.name}),
+	} {
+		require.ErrorIs(t, err, keystore.ErrUnavailable, what)
+		require.NotErrorIs(t, err, keystore.ErrNotFound, what)
+		require.ErrorContains(t, err, "replaces="+k.serial, what)
+	}
+	own := makeWrapped(t, other, "own")
+	require.True(t, strings.HasPrefix(own.name, "an%2Fother%202."))
+	require.NoError(t, other.Destroy(t.Context(), []string{own.name}))
+	own.requireGone(t, other)
+	_, err := k.State(t.Context(), []string{own.name})
+	require.ErrorContains(t, err, "replaces=an%2Fother%202)")
+
+	c.Replaces = []string{"x", k.serial}
+	told := openKeys(t, c, restored)
+	dead.requireGone(t, told)
+	require.NoError(t, told.Destroy(t.Context(), []string{w.name}))
+	w.requireGone(t, told)
+	w.requireGone(t, k)
+}
+
+// A token that goes away while a wrong tag is told from a fault says nothing about the tag.
+func TestTokenGoesWhileItIsAsked(t *testing.T) {
+	c := newToken(t)
+	k := openKeys(t, c, nil)
+	w := makeWrapped(t, k, "root")
+	n := new(atomic.Int32)
+	leaving := openKeys(t, c, func(m cryptoki) cryptoki { return leaving{m, n} })
+	n.Store(3) // it fails once, works twice, and is gone
+	_, err := leaving.Unwrap(t.Context(), w.name, w.blob, w.ad)
+	require.NotErrorIs(t, err, keystore.ErrTampered)
+	n.Store(0)
+	w.requireOpens(t, leaving)
+}
+
 func TestTokenIsAway(t *testing.T) {
 	c := newToken(t)
 	is := new(atomic.Bool)
@@ -237,4 +290,16 @@ func TestTokenHangs(t *testing.T) {
 	close(release)
 	w.requireOpens(t, k)
 	require.Equal(t, before, objects(t, k), "the key that nobody waited for was given up")
+
+	// Nor for ever whom nothing bounds.
+	require.Equal(t, 2*time.Minute, k.patience)
+	release = make(chan struct{})
+	hung := openKeys(t, c, func(m cryptoki) cryptoki { return hanging{m, on, release} })
+	hung.patience = 50 * time.Millisecond
+	_, err = hung.Make(context.Background(), someStore, someRoot)
+	require.ErrorIs(t, err, keystore.ErrUnavailable)
+	require.ErrorContains(t, err, "the token does not answer")
+	close(release)
+	hung.patience = patience
+	w.requireOpens(t, hung)
 }
