@@ -183,6 +183,23 @@ type Anchor struct {
 	LedgerHead [32]byte // its Merkle tree head
 }
 
+// Higher returns the larger of each number in a and b, for what must never go down. It
+// shares no memory with them.
+func (a Anchor) Higher(b Anchor) Anchor {
+	out := Anchor{Epoch: max(a.Epoch, b.Epoch), Advances: max(a.Advances, b.Advances), LedgerSize: a.LedgerSize, LedgerHead: a.LedgerHead}
+	if b.LedgerSize > a.LedgerSize {
+		out.LedgerSize, out.LedgerHead = b.LedgerSize, b.LedgerHead
+	}
+	out.Counters = slices.Clone(a.Counters)
+	for p, c := range b.Counters {
+		if p == len(out.Counters) {
+			out.Counters = append(out.Counters, 0)
+		}
+		out.Counters[p] = max(out.Counters[p], c)
+	}
+	return out
+}
+
 // Tombstone is one destruction of keys, as a restore must know it.
 type Tombstone struct {
 	Event   EventID

@@ -73,17 +73,7 @@ func (r *Roots) Destroy(ctx context.Context, ids []keystore.RootID) error {
 // Raise implements [keystore.RootStore].
 func (r *Roots) Raise(ctx context.Context, a keystore.Anchor, ts []keystore.Tombstone) error {
 	return r.do(ctx, true, func() error {
-		have := &r.c.Anchor
-		have.Epoch, have.Advances = max(have.Epoch, a.Epoch), max(have.Advances, a.Advances)
-		for p, c := range a.Counters {
-			if p == len(have.Counters) {
-				have.Counters = append(have.Counters, 0)
-			}
-			have.Counters[p] = max(have.Counters[p], c)
-		}
-		if a.LedgerSize > have.LedgerSize {
-			have.LedgerSize, have.LedgerHead = a.LedgerSize, a.LedgerHead
-		}
+		r.c.Anchor = r.c.Anchor.Higher(a)
 		for _, t := range ts {
 			if !slices.ContainsFunc(r.c.Tombstones, func(o keystore.Tombstone) bool { return o.Event == t.Event }) {
 				r.c.Tombstones = append(r.c.Tombstones, t)

@@ -25,7 +25,7 @@ func (s *Store) Raise(ctx context.Context, a keystore.Anchor, ts []keystore.Tomb
 	}
 	return s.change(ctx, func(v view) error {
 		all := v.log()
-		all.anchor = higher(all.anchor, a)
+		all.anchor = all.anchor.Higher(a)
 		all.tombstones = missing(nil, append(all.tombstones, ts...))
 		return s.onAnchors(v, "raise the anchor", func(m mirror) ([]section, *anchorLog) {
 			if m.anchor == nil {

@@ -243,7 +243,7 @@ func (l *anchorLog) apply(body []byte, at map[keystore.EventID]int) error {
 			if !ok {
 				return fmt.Errorf("altered: an anchor does not parse")
 			}
-			l.anchor = higher(l.anchor, a)
+			l.anchor = l.anchor.Higher(a)
 		case tagTombstone:
 			t, ok := decodeTombstone(s.data)
 			if !ok {
@@ -266,27 +266,6 @@ func (l *anchorLog) apply(body []byte, at map[keystore.EventID]int) error {
 		}
 	}
 	return nil
-}
-
-// higher takes the larger of each number.
-func higher(a, b keystore.Anchor) keystore.Anchor {
-	out := keystore.Anchor{
-		Epoch:      max(a.Epoch, b.Epoch),
-		Advances:   max(a.Advances, b.Advances),
-		LedgerSize: a.LedgerSize,
-		LedgerHead: a.LedgerHead,
-	}
-	if b.LedgerSize > a.LedgerSize {
-		out.LedgerSize, out.LedgerHead = b.LedgerSize, b.LedgerHead
-	}
-	if n := max(len(a.Counters), len(b.Counters)); n > 0 {
-		out.Counters = make([]uint64, n)
-	}
-	copy(out.Counters, a.Counters)
-	for i, c := range b.Counters {
-		out.Counters[i] = max(out.Counters[i], c)
-	}
-	return out
 }
 
 func anchorSection(a keystore.Anchor) section {

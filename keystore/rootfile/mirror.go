@@ -315,7 +315,7 @@ func (v view) log() *anchorLog {
 		if m.root == nil || m.anchor == nil {
 			continue
 		}
-		out.anchor = higher(out.anchor, m.anchor.anchor)
+		out.anchor = out.anchor.Higher(m.anchor.anchor)
 		if out.extra == nil {
 			out.extra = m.anchor.extra
 		}

@@ -168,7 +168,7 @@ func (s *Store) taken(there *head, err error) error {
 
 func (s *Store) fill(ctx context.Context, h *head, c keystore.RootContents) error {
 	h.remember(c.Destroyed...)
-	h.anchor = higher(keystore.Anchor{}, c.Anchor)
+	h.anchor = keystore.Anchor{}.Higher(c.Anchor)
 	for _, r := range c.Living {
 		w, err := s.wrap(ctx, h, r.ID, r.Epoch, &r.Key)
 		if err != nil {

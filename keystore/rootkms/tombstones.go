@@ -232,25 +232,9 @@ func (s *Store) Raise(ctx context.Context, a keystore.Anchor, ts []keystore.Tomb
 		return err
 	}
 	return s.change(ctx, "raise the anchor", func(h *head) (bool, error) {
-		h.anchor = higher(h.anchor, a)
+		h.anchor = h.anchor.Higher(a)
 		return true, s.add(ctx, h, ts)
 	})
-}
-
-// higher takes the larger of each number.
-func higher(a, b keystore.Anchor) keystore.Anchor {
-	out := keystore.Anchor{Epoch: max(a.Epoch, b.Epoch), Advances: max(a.Advances, b.Advances), LedgerSize: a.LedgerSize, LedgerHead: a.LedgerHead}
-	if b.LedgerSize > a.LedgerSize {
-		out.LedgerSize, out.LedgerHead = b.LedgerSize, b.LedgerHead
-	}
-	out.Counters = slices.Clone(a.Counters)
-	for i, c := range b.Counters {
-		if i == len(out.Counters) {
-			out.Counters = append(out.Counters, 0)
-		}
-		out.Counters[i] = max(out.Counters[i], c)
-	}
-	return out
 }
 
 // Trim implements [keystore.RootStore]. Pages go when all they hold may go. From the first
