@@ -111,7 +111,7 @@ func (a *app) init(ctx context.Context, o *initOptions) (err error) {
 	if len(oldRoots) > 0 {
 		if !o.discard {
 			err = fmt.Errorf("a root %w, but no keystore at %s: %s", keystore.ErrExists, b.Name(), strings.Join(oldRoots, ", "))
-			return withHint(errors.Join(err, undo()), "if the keystore was lost, put a copy back and run oubli restore; --discard-root destroys the root, and with it all that it opens")
+			return withHint(errors.Join(err, undo()), "if the keystore was lost, put a copy back and run oubli restore; --discard-root destroys the root, and with it all that it opens (where there never was a keystore, an oubli root rehearse or an init that was killed has left it)")
 		}
 		if err := root.Remove(ctx); err != nil {
 			return errors.Join(err, undo())

@@ -117,7 +117,13 @@ func stageRehearsal(ctx context.Context, at keystore.RootStore) (remove func() e
 	if err := at.Create(ctx, c); err != nil {
 		return nil, err
 	}
-	return func() error { return at.Remove(context.WithoutCancel(ctx)) }, nil
+	return func() error {
+		ctx := context.WithoutCancel(ctx)
+		if now, err := at.Load(ctx); err == nil && now.Store != c.Store {
+			return nil // somebody gave the scratch root up meanwhile, and made one that is used
+		}
+		return at.Remove(ctx)
+	}, nil
 }
 
 func (a *app) writeRehearsal(r *rehearsalReport, asJSON bool) error {

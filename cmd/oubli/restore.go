@@ -51,7 +51,11 @@ func (a *app) revive(ctx context.Context, at location, roots *root) (keystore.Re
 	if err != nil {
 		return report, err
 	}
-	return report, keys.Close()
+	h, err := keys.Health(ctx)
+	if err == nil && h.Moving != "" {
+		a.warn("it is from before a move, and %s may hold its roots: nothing is final until oubli root move has finished that", h.Moving)
+	}
+	return report, errors.Join(err, keys.Close())
 }
 
 // revived says what a restore did.

@@ -93,14 +93,16 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.giveUp(ctx)) }()
-	if _, err := to.Load(ctx); errors.Is(err, keystore.ErrMismatch) {
-		return err // no place for a root
+	if _, err := to.Load(ctx); errors.Is(err, keystore.ErrMismatch) || errors.Is(err, keystore.ErrUnavailable) {
+		return err // no place for a root, or none now: a move that had begun would keep everything from being final
 	}
-	from, err := a.rootStore(ctx, a.rootURL, writing)
-	if err != nil {
-		return err
+	from := to
+	if a.rootURL != url { // else its shelf may be locked by now
+		if from, err = a.rootStore(ctx, a.rootURL, writing); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, from.Close()) }()
 	}
-	defer func() { err = errors.Join(err, from.Close()) }()
 	at, err := a.location()
 	if err != nil {
 		return err
@@ -131,12 +133,12 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 		}
 	}
 	if err != nil {
-		if h, unread := keys.Health(ctx); unread == nil && h.Moving != "" {
+		if h, unread := keys.Health(ctx); unread == nil && h.Moving != "" && (h.Moving == there || h.Root.URL == there) {
 			return withHint(err, "the same command again goes on from there")
 		}
 		return err
 	}
-	a.say("the root is now in %s; name it with --root or OUBLI_ROOT", there)
+	a.say("the root is now in %s; give --root or OUBLI_ROOT what --to was given", there)
 	return nil
 }
 

@@ -176,6 +176,9 @@ func (a *app) rootStatus(ctx context.Context, asJSON bool) (err error) {
 		o.NextRoots = next
 	}
 	found, err := keystore.InspectRoots(ctx, b, is, &o)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return withHint(err, "is --root right? oubli status says where the keystore has its root")
+	}
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 // shelfSchema is the PostgreSQL schema of a shelf, where its URL names none.
 const shelfSchema = "oubli_root"
+
+// serviceParameters are those that belong to a service, and mean nothing behind its shelf.
+var serviceParameters = []string{"copies", "imported", "window", "module-path", "pin-source", "replaces"}
 
 // openShelf opens the backend of a shelf, or makes it; undo, unless nil, closes it and takes
 // it away again.
@@ -108,6 +112,12 @@ func parseKMS(url string) (p kmsURL, err error) {
 // shelfLocation reads the URL of a shelf. In PostgreSQL it may name its schema, as the place
 // of a root store does.
 func shelfLocation(url string) (location, error) {
+	for param := range strings.FieldsFuncSeq(url, func(r rune) bool { return r == '?' || r == '&' }) {
+		name, _, _ := strings.Cut(param, "=")
+		if slices.Contains(serviceParameters, name) { // unheeded, it would let an erasure count as final too early
+			return nil, usagef("shelf: %s= has to stand before shelf=, for what follows that is the shelf's", name)
+		}
+	}
 	base, query, _ := strings.Cut(url, "?")
 	schema := shelfSchema
 	var others []string

@@ -46,3 +46,13 @@ func TestShelfLocation(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, boltFile{"/a/b?schema=c"}, at)
 }
+
+// What belongs to the service must not go unheeded: without copies=, an erasure would count
+// as final too early.
+func TestServiceParametersBehindTheShelf(t *testing.T) {
+	for _, url := range []string{"bolt:a.shelf&copies=720h", "bolt:a.shelf?copies=720h", "postgres://h/d?schema=s&copies=720h", "postgres://h/d?imported=false", "bolt:a&window=240h", "bolt:a&pin-source=file:pin", "bolt:a&module-path=m.so"} {
+		_, err := shelfLocation(url)
+		require.ErrorAs(t, err, new(usageError), url)
+		require.ErrorContains(t, err, "has to stand before shelf=", url)
+	}
+}

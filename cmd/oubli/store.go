@@ -97,7 +97,7 @@ func (a *app) open(ctx context.Context, how access) (keys *openKeystore, err err
 // roots opens the place of the root, and the other one that the user has named, if there
 // is one. With an error, those that it returns are to be closed all the same.
 func (a *app) roots(ctx context.Context, how access) (is, next *root, err error) {
-	if is, err = a.rootStore(ctx, a.rootURL, how); err != nil || a.nextURL == "" {
+	if is, err = a.rootStore(ctx, a.rootURL, how); err != nil || a.nextURL == "" || a.nextURL == a.rootURL {
 		return is, nil, err
 	}
 	next, err = a.rootStore(ctx, a.nextURL, how)
@@ -124,7 +124,7 @@ func (a *app) openAt(ctx context.Context, at location, is, next *root, how acces
 		return nil, nil, err
 	}
 	if _, rootErr := is.Load(ctx); errors.Is(rootErr, keystore.ErrNotFound) {
-		return nil, nil, withHint(err, "the keystore is there and its root is not: is --root right? If the root is lost, bring it back, for nobody can be read without it")
+		return nil, nil, withHint(err, "the keystore is there and its root is not: is --root right? A copy of a keystore whose root has moved since needs the place where that is now. If the root is lost, bring it back, for nobody can be read without it")
 	}
 	return nil, nil, err
 }

@@ -25,6 +25,10 @@ func transitRoot(url string) (*root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the settings for Vault in the environment can't be used; check the VAULT_ variables", keystore.ErrUnavailable)
 	}
+	if (c.Auth == "" || c.Auth == roottransit.AuthToken) && client.Token() == "" {
+		return nil, withHint(fmt.Errorf("%w: there is no token for %s in VAULT_TOKEN", keystore.ErrUnavailable, c.Address),
+			"vault login keeps its token elsewhere: export VAULT_TOKEN=$(vault print token); or log in with &auth=approle or &auth=kubernetes in the URL")
+	}
 	r, err := roottransit.Open(client, c, &roottransit.Options{SecretID: os.Getenv("OUBLI_VAULT_SECRET_ID")})
 	if err != nil {
 		return nil, asUsage(err)
