@@ -1,6 +1,7 @@
 package rootkms_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -179,4 +180,75 @@ func TestCopiesAreCountedOnce(t *testing.T) {
 	w.pass(copies)
 	require.NoError(t, w.open(passOn, copies).Destroy(t.Context(), nil))
 	w.dead(w.roots[:2]...)
+}
+
+// generous is a service that gives the same key to two who ask at once.
+type generous struct {
+	rootkms.Keys
+	last string
+}
+
+func (g *generous) Make(ctx context.Context, s keystore.StoreID, r keystore.RootID) (name string, err error) {
+	if name, g.last = g.last, ""; name != "" {
+		return name, nil
+	}
+	name, err = g.Keys.Make(ctx, s, r)
+	g.last = name
+	return name, err
+}
+
+// A key that is given to two wraps the root of one: what destroys that must not take the
+// other along.
+func TestAKeyForTwo(t *testing.T) {
+	w := newWorld(t, t.Context(), kmstest.Single)
+	w.create(1)
+	keys := &generous{Keys: w.svc.Keys()}
+	a, b := w.root(), w.root()
+	beside := func() error {
+		return rootkms.New(keys, &hookedShelf{w.shelf, passOn, w}, &rootkms.Options{Clock: w.clock}).Add(t.Context(), b)
+	}
+	puts := 0
+	first := rootkms.New(keys, &hookedShelf{w.shelf, func(name string, do func() error) error {
+		if name == "Put" {
+			if puts++; puts == 1 { // it has its key, and writes it down too late
+				require.NoError(t, beside())
+			}
+		}
+		return do()
+	}, w}, &rootkms.Options{Clock: w.clock})
+	require.NoError(t, first.Add(t.Context(), a))
+	require.NoError(t, w.open(passOn, 0).Destroy(t.Context(), []keystore.RootID{b.ID}))
+	w.lives(w.roots[0], a)
+	w.dead(b)
+}
+
+// A key comes back with a snapshot, is seen to be back, and is destroyed anew days later: the
+// copies that count are those of that day.
+func TestCopiesOfAKeyThatCameBack(t *testing.T) {
+	const copies = 30 * 24 * time.Hour
+	w := newWorld(t, t.Context(), kmstest.Single)
+	w.create(2)
+	destroy := func(call hook) error {
+		return w.open(call, copies).Destroy(t.Context(), []keystore.RootID{w.roots[0].ID})
+	}
+	snapshot := w.svc.Snapshot()
+	require.NoError(t, destroy(passOn))
+	w.pass(24 * time.Hour)
+	w.svc.Restore(snapshot)
+	require.ErrorIs(t, destroy(func(name string, do func() error) error {
+		if name == "Destroy" {
+			return errAway
+		}
+		return do()
+	}), keystore.ErrUnavailable)
+	w.pass(5 * 24 * time.Hour)
+	require.NoError(t, destroy(passOn))
+	w.pass(copies - time.Hour)
+	require.NoError(t, destroy(passOn))
+	c, err := w.open(passOn, copies).Load(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, c.Destroyed)
+	w.pass(time.Hour)
+	require.NoError(t, destroy(passOn))
+	w.dead(w.roots[0])
 }
