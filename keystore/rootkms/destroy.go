@@ -325,14 +325,17 @@ func (s *Store) Remove(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	var until time.Time
-	for i := range h.roots {
-		if u := h.roots[i].until; u.After(until) {
+	// What the key of a scratch root wrapped stands in no document, old or new: of that no
+	// copies are waited for.
+	waiting := slices.DeleteFunc(slices.Clone(h.roots), func(e entry) bool { return e.scratch && !e.gone.IsZero() })
+	for i := range waiting {
+		if u := waiting[i].until; u.After(until) {
 			until = u
 		}
 	}
-	if len(h.roots) > 0 {
+	if len(waiting) > 0 {
 		return fmt.Errorf("%s: %w: the keys of %d roots at %s are gone on %s; until then it can't be said that the roots are; call again then", what, keystore.ErrUnavailable,
-			len(h.roots), s.Place().URL, until.Format(time.RFC3339))
+			len(waiting), s.Place().URL, until.Format(time.RFC3339))
 	}
 	for n := h.firstPage; n < h.nextPage; n++ {
 		if err := s.drop(ctx, pageName(n)); err != nil {

@@ -252,3 +252,22 @@ func TestCopiesOfAKeyThatCameBack(t *testing.T) {
 	require.NoError(t, destroy(passOn))
 	w.dead(w.roots[0])
 }
+
+// A rehearsal just before the end does not keep a place for as long as copies are kept.
+func TestARehearsalKeepsNoPlace(t *testing.T) {
+	const copies = 30 * 24 * time.Hour
+	w := newWorld(t, t.Context(), kmstest.Single)
+	w.create(1)
+	s := w.open(passOn, copies)
+	require.ErrorIs(t, s.Remove(t.Context()), keystore.ErrUnavailable)
+	w = newWorld(t, t.Context(), kmstest.Single)
+	w.create(1)
+	s = w.open(passOn, copies)
+	require.NoError(t, s.Destroy(t.Context(), []keystore.RootID{w.roots[0].ID}))
+	w.pass(copies)
+	_, err := s.Rehearse(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Remove(t.Context()))
+	_, err = s.Load(t.Context())
+	require.ErrorIs(t, err, keystore.ErrNotFound)
+}
