@@ -35,13 +35,15 @@ type session struct {
 	end        context.CancelFunc
 	keeping    sync.WaitGroup
 
+	pause, refusedPause time.Duration // tests set them
+
 	turn  chan struct{} // holds one token: whoever has it may log in
 	round int           // logins so far; changed by whoever has the turn
 	stop  context.CancelFunc
 }
 
 func newSession(client *api.Client, c *Config, o *Options) *session {
-	s := &session{client: client, config: c, turn: make(chan struct{}, 1)}
+	s := &session{client: client, config: c, pause: renewPause, refusedPause: refusedPause, turn: make(chan struct{}, 1)}
 	s.background, s.end = context.WithCancel(context.Background())
 	s.turn <- struct{}{}
 	switch {
@@ -212,15 +214,15 @@ func (s *session) keep(ctx context.Context, auth *api.SecretAuth, round int) {
 			return // it may be one that lives on without
 		}
 		if err != nil { // also of a fresh token, so that nobody logs in again and again
-			wait(ctx, renewPause)
+			wait(ctx, s.pause)
 		}
-		if over && ctx.Err() == nil {
+		for over && ctx.Err() == nil {
 			if _, err = s.ready(ctx, round); err == nil {
 				return // another keeps what that login gave
 			}
-			pause := renewPause
+			pause := s.pause
 			if errors.Is(err, errRefused) {
-				pause = refusedPause
+				pause = s.refusedPause
 			}
 			wait(ctx, pause)
 		}

@@ -20,14 +20,15 @@ import (
 
 // loggingIn opens a root store that logs in at a server which answers a login, and a
 // renewal, with a status and a body. It counts the logins.
-func loggingIn(t *testing.T, login, renewal string) (*Store, *atomic.Int32) {
+func loggingIn(t *testing.T, login, renewal string, later ...string) (*Store, *atomic.Int32) {
 	logins := new(atomic.Int32)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := `200{"data":{"type":"aes256-gcm96","latest_version":1,"min_decryption_version":1,"keys":{"1":1763800000}}}`
 		switch {
 		case strings.HasSuffix(r.URL.Path, "/login"):
-			logins.Add(1)
-			answer = login
+			if answer = login; logins.Add(1) > 1 && len(later) > 0 {
+				answer = later[0]
+			}
 		case strings.HasSuffix(r.URL.Path, "/renew-self"):
 			answer = renewal
 		}
@@ -65,6 +66,9 @@ func TestOneLoginIsEnough(t *testing.T) {
 		{"renewed for the last time", `"lease_duration":3600,"renewable":true`, `200{"auth":{"client_token":"t","lease_duration":3600,"renewable":false}}`},
 	} {
 		s, logins := loggingIn(t, `200{"auth":{"client_token":"t",`+c.auth+`}}`, c.renewal)
+		if strings.Contains(c.auth, "false") { // nothing fails that would have to pause
+			s.session.pause = time.Millisecond
+		}
 		require.NoError(t, s.Keys().Check(t.Context()), c.what)
 		time.Sleep(200 * time.Millisecond)
 		require.NoError(t, s.Keys().Check(t.Context()), c.what)
@@ -83,6 +87,20 @@ func TestRefusedLogin(t *testing.T) {
 		require.Equal(t, words == "refused the login", errors.Is(err, errRefused), status)
 		require.NotContains(t, err.Error(), "hunter2")
 		require.EqualValues(t, 1, logins.Load())
+	}
+}
+
+// In the background, too: a token runs out, and the login is refused from now on, or the
+// server is not well.
+func TestRefusedLoginInTheBackground(t *testing.T) {
+	for answer, most := range map[string]int32{`400{"errors":["invalid secret id"]}`: 2, `502`: 1000} {
+		s, logins := loggingIn(t, `200{"auth":{"client_token":"t","lease_duration":1,"renewable":false}}`, "403", answer)
+		s.session.pause = 10 * time.Millisecond
+		require.NoError(t, s.Keys().Check(t.Context()))
+		require.EqualValues(t, 1, logins.Load(), "it is not renewable, and lives")
+		time.Sleep(1200 * time.Millisecond)
+		require.LessOrEqual(t, logins.Load(), most)
+		require.GreaterOrEqual(t, logins.Load(), min(most, 5))
 	}
 }
 
