@@ -136,6 +136,9 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 		if h, unread := keys.Health(ctx); unread == nil && h.Moving != "" && (h.Moving == there || h.Root.URL == there) {
 			return withHint(err, "the same command again goes on from there")
 		}
+		if errors.Is(err, keystore.ErrExists) {
+			return withHint(err, "if that is where this keystore's root is, by another name: oubli root move, with the new name in --root and without --to, accepts it")
+		}
 		return err
 	}
 	a.say("the root is now in %s; give --root or OUBLI_ROOT what --to was given", there)
