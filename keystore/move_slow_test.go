@@ -179,3 +179,29 @@ func TestACopyThatKnowsTheRootByAnotherName(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "Bob", text)
 }
+
+// A move that fails late takes its own note away, not that of one that was begun since.
+func TestAMoveThatFailsLate(t *testing.T) {
+	w := newSlowWorld(t, 0)
+	other := w.open()
+	to, third := newSlowRoots("memory:to", 0, w.clock), newSlowRoots("memory:third", 0, w.clock)
+	hooked := func(r *slowRoots, create func(do func() error) error) *hookedRoots {
+		return &hookedRoots{inner: r, learn: func(keystore.Root) {}, call: func(name string, do func() error) error {
+			if name == "Create" {
+				return create(do)
+			}
+			return do()
+		}}
+	}
+	err := w.store.MoveRoots(w.ctx, hooked(to, func(func() error) error {
+		require.NoError(t, other.FinishMove(w.ctx, emptied{to}))
+		err := other.MoveRoots(w.ctx, hooked(third, func(do func() error) error {
+			require.NoError(t, do())
+			return keystore.ErrUnavailable
+		}))
+		require.ErrorIs(t, err, keystore.ErrUnavailable)
+		return keystore.ErrExists
+	}))
+	require.ErrorIs(t, err, keystore.ErrExists)
+	require.Equal(t, "memory:third", w.health().Moving)
+}
