@@ -4,8 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,4 +136,54 @@ func TestAWSImportedMaterial(t *testing.T) {
 	for _, arn := range service.Keys() {
 		require.Zero(t, service.Material(arn), "%s holds what it wrapped with", arn)
 	}
+}
+
+// Who is killed while a place is being made leaves it half made. The next one says what that
+// is and how it goes away; a move goes on.
+func TestAWSKilledInAPlaceThatIsBeingMade(t *testing.T) {
+	p, service, shelf := aws(t)
+	target, err := url.Parse(service.URL)
+	require.NoError(t, err)
+	var armed atomic.Bool
+	victim := make(chan *os.Process, 1)
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Amz-Target") == "TrentService.CreateKey" && armed.CompareAndSwap(true, false) {
+			(<-victim).Kill()
+			panic(http.ErrAbortHandler)
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	p.env = append(p.env, "AWS_ENDPOINT_URL_KMS="+front.URL)
+	killed := func(args ...string) {
+		c := p.command("oubli", args...)
+		armed.Store(true)
+		require.NoError(t, c.Start())
+		victim <- c.Process
+		require.ErrorContains(t, c.Wait(), "killed")
+	}
+	place := "awskms:" + awskmstest.Region + "?" + shelf
+	initialize := []string{"init", "--shards", "32", "--lease", "200ms", "--root", place}
+
+	killed("root", "rehearse", "--root", place)
+	require.Contains(t, p.fails("root", "rehearse", "--root", place), "oubli init --discard-root takes away")
+	require.Contains(t, p.fails(initialize...), "--discard-root destroys the root")
+	p.run("oubli", append(initialize, "--discard-root")...)
+	p.run("oubli", "verify", "--root", place)
+	p.run("oubli", "root", "move", "--root", place, "--to", "file:oubli.root")
+
+	second := append(initialize, "--keystore-schema", "second")
+	killed(second...)
+	require.Contains(t, p.fails(second...), "is not finished")
+	p.run("oubli", append(second, "--discard-root")...)
+	p.run("oubli", "root", "move", "--keystore-schema", "second", "--root", place, "--to", "file:second.root")
+
+	p.run("oubli", "seal", "people", "people.csv", "-o", "sealed.csv")
+	killed("root", "move", "--to", place)
+	require.Contains(t, p.run("oubli", "status"), "a move of the root is not finished: awskms:")
+	require.Contains(t, p.run("oubli", "open", "people", "sealed.csv"), "1,Anna\n2,Bob\n")
+	p.run("oubli", "root", "move", "--to", place)
+	p.run("oubli", "verify", "--root", place)
+	require.Contains(t, p.run("oubli", "open", "people", "sealed.csv", "--root", place), "1,Anna\n2,Bob\n")
 }

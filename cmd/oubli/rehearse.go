@@ -103,7 +103,10 @@ func (a *app) rehearse(ctx context.Context, asJSON bool) (err error) {
 
 // stageRehearsal makes a root to rehearse beside, where none is yet. remove takes it away.
 func stageRehearsal(ctx context.Context, at keystore.RootStore) (remove func() error, err error) {
-	if _, err := at.Load(ctx); !errors.Is(err, keystore.ErrNotFound) {
+	switch _, err := at.Load(ctx); {
+	case errors.Is(err, keystore.ErrMismatch):
+		return nil, withHint(err, "what a rehearsal or an init has left that was killed, oubli init --discard-root takes away; what a move has left, the same move")
+	case !errors.Is(err, keystore.ErrNotFound):
 		return func() error { return nil }, err
 	}
 	if delay := at.Place().Delay; delay > 0 {

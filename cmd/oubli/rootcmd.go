@@ -93,9 +93,7 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.giveUp(ctx)) }()
-	if _, err := to.Load(ctx); errors.Is(err, keystore.ErrMismatch) || errors.Is(err, keystore.ErrUnavailable) {
-		return err // no place for a root, or none now: a move that had begun would keep everything from being final
-	}
+	_, found := to.Load(ctx)
 	from := to
 	if a.rootURL != url { // else its shelf may be locked by now
 		if from, err = a.rootStore(ctx, a.rootURL, writing); err != nil {
@@ -119,6 +117,8 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 	}
 	there := to.Place().URL
 	switch {
+	case h.Moving != there && h.Root.URL != there && (errors.Is(found, keystore.ErrMismatch) || errors.Is(found, keystore.ErrUnavailable)):
+		return found // no place for a root, or none now: a move that had begun would keep everything from being final
 	case h.Moving != "" && h.Root.URL == there:
 		err = a.finishMove(ctx, keys, h.Moving, from)
 	case h.Root.URL == there:

@@ -100,8 +100,11 @@ func (r *root) found(ctx context.Context) ([]string, error) {
 		return existing(withAnchors(r.paths)), nil
 	}
 	_, err := r.Load(ctx)
-	if errors.Is(err, keystore.ErrNotFound) {
+	switch {
+	case errors.Is(err, keystore.ErrNotFound):
 		return nil, nil
+	case errors.Is(err, keystore.ErrMismatch): // it was begun, or it is no place for a root, and can't be removed
+		return []string{err.Error()}, nil
 	}
 	return []string{r.Place().URL}, err
 }
