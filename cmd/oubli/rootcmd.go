@@ -29,7 +29,8 @@ func (a *app) rootCommand() *cobra.Command {
 The last three are built in with go build -tags awskms,gcpkms,pkcs11. Their shelf, where
 the wrapped roots stand, is what comes last: postgres://USER@HOST/DATABASE for many hosts,
 or bolt:PATH for one process. It is never the keystore's own, for the two must not come
-back from a backup together. With copies=720h before it (for transit: anywhere) an erasure
+back from a backup together. Its password stands in ~/.pgpass, best: what --to is given is
+seen in the list of processes. With copies=720h before it (for transit: anywhere) an erasure
 is final that much later: for as long as copies of the service's storage are kept.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {

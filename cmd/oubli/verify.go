@@ -68,7 +68,11 @@ func look(ctx context.Context, keys *openKeystore, at location) (keystore.Verify
 	if err != nil {
 		return report, err
 	}
-	left, err := leftovers(ctx, at, keys.root)
+	h, err := keys.Health(ctx)
+	if err != nil {
+		return report, err
+	}
+	left, err := leftovers(ctx, at, keys.at(h.Root)) // it may have been moved to where --root-next says
 	for _, path := range left {
 		report.Problems = append(report.Problems, "a temporary file is left over: "+path)
 	}
