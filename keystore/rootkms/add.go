@@ -39,6 +39,9 @@ func (s *Store) wrap(ctx context.Context, h *head, id keystore.RootID, epoch uin
 	if err == nil && h.uses(name) { // a service that gives one key to two who ask at once
 		err = fmt.Errorf("%w: the key serves another root", keystore.ErrConflict)
 	}
+	if errors.Is(err, keystore.ErrNotFound) && s.moved(ctx, h) { // another destroyed it, as an older one
+		err = fmt.Errorf("%w: the key was destroyed meanwhile", keystore.ErrConflict)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("wrap root %s by key %s: %w", id, name, err)
 	}

@@ -218,6 +218,9 @@ func (s *Store) wrapAgain(ctx context.Context, h *head, e *entry) (*wrapped, err
 			return nil, nil
 		}
 	}
+	if err != nil && s.moved(ctx, h) {
+		return nil, fmt.Errorf("%w: another wrapped root %s anew meanwhile", keystore.ErrConflict, e.id)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("a living root stands in the way: %w", s.explain(ctx, h, e, err))
 	}
@@ -299,7 +302,9 @@ func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string, tol
 		e.gone, e.until = time.Time{}, until
 	case e.gone.IsZero():
 		e.gone = s.now()
-		e.until = e.gone.Add(s.copies)
+		if until := e.gone.Add(s.copies); until.After(e.until) {
+			e.until = until // never sooner: who asked for it may know of copies that are kept longer
+		}
 	}
 	return kept, told
 }

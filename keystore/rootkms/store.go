@@ -197,5 +197,6 @@ func (s *Store) explain(ctx context.Context, h *head, e *entry, err error) error
 	if list := fates[Barred]; len(list) > 0 {
 		fmt.Fprintf(&b, "; somebody disabled the keys of the living epochs %s: enable them again", strings.Join(list, ", "))
 	}
-	return fmt.Errorf("%w: %s, which lives, can't be unwrapped: the service does not have the key, or does not let it be used%s", keystore.ErrUnavailable, what, &b)
+	// Not wrapped: ErrNotFound would read as a place that holds nothing.
+	return fmt.Errorf("%w: %s, which lives, can't be unwrapped (%v)%s", keystore.ErrUnavailable, what, err, &b)
 }

@@ -28,7 +28,8 @@ var _ rootkms.Keys = (*keys)(nil)
 
 // Place implements rootkms.Keys.
 func (k *keys) Place() keystore.Place {
-	return keystore.Place{URL: k.config.URL(), Class: keystore.ClassEffaceable}
+	versions := scheme + k.config.Address + "/" + k.config.Mount + "/" + k.config.Key + "?namespace=" + k.config.Namespace
+	return keystore.Place{URL: k.config.URL(), Class: keystore.ClassEffaceable, Versions: versions}
 }
 
 func (k *keys) path(suffix string) string { return k.config.Mount + "/keys/" + k.config.Key + suffix }

@@ -101,6 +101,9 @@ func checkBefore(ctx context.Context, h *harness) error {
 			return fmt.Errorf("before says that %s, which is newer, must be given up to destroy %s", name, names[1])
 		}
 	}
+	if len(inWay) > 0 && h.Place().Versions == "" {
+		return errors.New("before says that a living key must be given up, and Place names no Versions: a move could destroy the keys of another root store")
+	}
 	if list := h.Before(living, nil); len(list) > 0 {
 		return fmt.Errorf("before says that %q must be given up to destroy nothing", list)
 	}
