@@ -48,7 +48,7 @@ func (p *pgPeople) inspect() (r inspection) {
 
 // Keys that AWS made wait for days. Who takes a destruction back is found out, and gains
 // nothing but time.
-func TestAWSScheduledDestruction(t *testing.T) {
+func TestAWSCancelledDestruction(t *testing.T) {
 	const window = 7 * 24 * time.Hour
 	p, service, shelf := aws(t)
 	p.env = append(p.env, "OUBLI_ROOT=awskms:"+awskmstest.Region+"?imported=false&window=168h&"+shelf)
@@ -88,12 +88,25 @@ func TestAWSScheduledDestruction(t *testing.T) {
 	require.Equal(t, "dying", later.Role)
 	require.True(t, later.Dies.After(*dying.Dies), "%s is not after %s", later.Dies, dying.Dies)
 
-	// It is final once AWS itself says that the key is gone, and not by our clock.
 	service.Advance(6 * 24 * time.Hour)
 	p.run("oubli", "advance")
 	require.NotContains(t, p.run("oubli", "status", "customer/1"), "; final;")
-	service.Advance(2 * 24 * time.Hour)
-	require.Empty(t, service.State(first[0])) // it is deleted
+	p.run("oubli", "verify")
+}
+
+// An erasure is final once AWS itself says that the key is gone, and not by our clock: here
+// AWS is two months late.
+func TestAWSIsLate(t *testing.T) {
+	p, service, shelf := aws(t)
+	service.Advance(-60 * 24 * time.Hour)
+	p.env = append(p.env, "OUBLI_ROOT=awskms:"+awskmstest.Region+"?imported=false&window=168h&"+shelf)
+	p.run("oubli", "init", "--shards", "32", "--lease", "200ms", "--grace", "0")
+	p.run("oubli", "seal", "people", "people.csv", "-o", "sealed.csv")
+	p.run("oubli", "anonymize", "customer/1", "--yes")
+	require.Contains(t, p.run("oubli", "status", "customer/1"), "; not yet final, due since ")
+	require.Contains(t, p.fails("advance"), "1 root is overdue")
+	require.True(t, p.inspect().Roots[0].Overdue)
+	service.Advance(8 * 24 * time.Hour)
 	p.run("oubli", "advance")
 	require.Len(t, p.inspect().Roots, 1)
 	require.Contains(t, p.run("oubli", "status", "customer/1"), "; final;")
