@@ -94,7 +94,7 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, to.giveUp(ctx)) }()
-	_, found := to.Load(ctx)
+	is, found := to.Load(ctx)
 	from := to
 	if a.rootURL != url { // else its shelf may be locked by now
 		if from, err = a.rootStore(ctx, a.rootURL, writing); err != nil {
@@ -137,7 +137,7 @@ func (a *app) moveRoot(ctx context.Context, url string) (err error) {
 		if h, unread := keys.Health(ctx); unread == nil && h.Moving != "" && (h.Moving == there || h.Root.URL == there) {
 			return withHint(err, "the same command again goes on from there")
 		}
-		if errors.Is(err, keystore.ErrExists) {
+		if info, unread := keys.Info(ctx); unread == nil && errors.Is(err, keystore.ErrExists) && found == nil && is.Store == info.ID {
 			return withHint(err, "if that is where this keystore's root is, by another name: oubli root move, with the new name in --root and without --to, accepts it")
 		}
 		return err
