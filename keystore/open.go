@@ -121,10 +121,10 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 // destroys roots must reach every copy of them.
 func (s *Store) checkPlace(_ context.Context, e *epochRecord, _ RootContents) error {
 	here := s.rootStore().Place()
-	if here.Host != e.place.Host {
+	if here.Host != e.place.Host && here.Host != "" && e.place.Host != "" { // a service belongs to no host
 		return fmt.Errorf("%w: the root belongs to host %s, and this is %s; after a move on purpose, run oubli root move here", ErrMismatch, e.place.Host, here.Host)
 	}
-	if here.URL != e.place.URL {
+	if here.URL != e.place.URL || here.Host != e.place.Host {
 		return fmt.Errorf("%w: the keystore's root is at %s, not at %s; name that, or run oubli root move", ErrMismatch, e.place.URL, here.URL)
 	}
 	return nil
