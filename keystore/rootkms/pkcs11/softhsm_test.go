@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 		run()
 		return
 	}
+	if softHSM() == "" {
+		fmt.Fprintln(os.Stderr, `NOT TESTED: SoftHSM2 is not installed, and every test here needs a PKCS#11 token.
+Install it (Debian and Ubuntu: softhsm2; Fedora: softhsm; Homebrew: softhsm), or name its
+libsofthsm2.so in OUBLI_SOFTHSM2_MODULE. scripts/test installs it.`)
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "oubli-pkcs11-")
 	if err == nil {
 		err = useFolder(dir)
@@ -69,16 +75,6 @@ func softHSM() string {
 	return ""
 }
 
-// TestSoftHSMIsInstalled fails where the other tests could not run.
-func TestSoftHSMIsInstalled(t *testing.T) {
-	if softHSM() == "" && os.Getenv("OUBLI_TEST_SOFTHSM") != "none" {
-		t.Fatal(`SoftHSM2 is not installed: nothing that needs a PKCS#11 token was tested.
-Install it (Debian and Ubuntu: softhsm2; Fedora: softhsm; Homebrew: softhsm), or name its
-libsofthsm2.so in OUBLI_SOFTHSM2_MODULE. scripts/test installs it. OUBLI_TEST_SOFTHSM=none
-does without.`)
-	}
-}
-
 var tokens struct {
 	sync.Mutex
 	made int
@@ -87,12 +83,6 @@ var tokens struct {
 // newToken makes a token and returns how to open it.
 func newToken(t *testing.T) Config {
 	t.Helper()
-	if softHSM() == "" {
-		if os.Getenv("OUBLI_TEST_SOFTHSM") == "required" {
-			t.Fatal("SoftHSM2 is not installed")
-		}
-		t.Skip("SoftHSM2 is not installed, see TestSoftHSMIsInstalled")
-	}
 	tokens.Lock()
 	defer tokens.Unlock()
 	tokens.made++
