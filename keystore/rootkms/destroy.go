@@ -176,6 +176,13 @@ func (s *Store) ask(ctx context.Context, names []string, states map[string]KeySt
 	return nil
 }
 
+// state tells what became of a key.
+func (s *Store) state(ctx context.Context, name string) (KeyState, error) {
+	states := map[string]KeyState{}
+	err := s.ask(ctx, []string{name}, states)
+	return states[name], err
+}
+
 // rewrap wraps the living roots whose keys are in the way by fresh ones. A key that was
 // made in an earlier try may be older than what is dying by now.
 func (s *Store) rewrap(ctx context.Context, h *head, inWay []string, fresh map[keystore.RootID]*wrapped) (changed bool, err error) {
@@ -213,8 +220,7 @@ func (s *Store) rewrap(ctx context.Context, h *head, inWay []string, fresh map[k
 func (s *Store) wrapAgain(ctx context.Context, h *head, e *entry) (*wrapped, error) {
 	secret, err := s.unwrap(ctx, h, e)
 	if errors.Is(err, keystore.ErrNotFound) {
-		states, stateErr := s.keys.State(ctx, []string{e.key})
-		if stateErr == nil && len(states) == 1 && states[0].Fate == Gone {
+		if st, stateErr := s.state(ctx, e.key); stateErr == nil && st.Fate == Gone {
 			return nil, nil
 		}
 	}

@@ -100,7 +100,7 @@ func (r *rehearsal) destroy(ctx context.Context, what string) (KeyState, error) 
 	if err != nil && !errors.Is(err, errKept) {
 		return KeyState{}, err
 	}
-	st, err := r.state(ctx)
+	st, err := r.s.state(ctx, r.w.key)
 	if err != nil {
 		return st, err
 	}
@@ -120,14 +120,6 @@ func (r *rehearsal) destroy(ctx context.Context, what string) (KeyState, error) 
 	return st, nil
 }
 
-func (r *rehearsal) state(ctx context.Context) (KeyState, error) {
-	states, err := r.s.keys.State(ctx, []string{r.w.key})
-	if err != nil {
-		return KeyState{}, err
-	}
-	return states[0], nil
-}
-
 // undo does what an administrator could, and begins the destruction again where that took
 // it back.
 func (r *rehearsal) undo(ctx context.Context, before KeyState) error {
@@ -140,7 +132,7 @@ func (r *rehearsal) undo(ctx context.Context, before KeyState) error {
 		r.step(!opens, note, "after all that an administrator can undo, the wrapped root does not open")
 		return nil
 	}
-	after, err := r.state(ctx)
+	after, err := r.s.state(ctx, r.w.key)
 	if err != nil {
 		return err
 	}

@@ -172,20 +172,16 @@ func (s *Store) explain(ctx context.Context, h *head, e *entry, err error) error
 	if !errors.Is(err, keystore.ErrNotFound) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	var names []string
-	var living []*entry
-	for i := range h.roots {
-		if !h.roots[i].dying {
-			names, living = append(names, h.roots[i].key), append(living, &h.roots[i])
-		}
-	}
-	states, stateErr := s.keys.State(ctx, names)
-	if stateErr != nil {
+	states := map[string]KeyState{}
+	if stateErr := s.ask(ctx, h.livingKeys(), states); stateErr != nil {
 		return fmt.Errorf("%w: %s: the service does not let the key be used, and did not say why: %w", keystore.ErrUnavailable, what, stateErr)
 	}
 	fates := map[Fate][]string{}
-	for i, e := range living {
-		fates[states[i].Fate] = append(fates[states[i].Fate], fmt.Sprintf("%d (key %s)", e.epoch, e.key))
+	for i := range h.roots {
+		if e := &h.roots[i]; !e.dying {
+			fate := states[e.key].Fate
+			fates[fate] = append(fates[fate], fmt.Sprintf("%d (key %s)", e.epoch, e.key))
+		}
 	}
 	var b strings.Builder
 	if list := fates[Gone]; len(list) > 0 {
