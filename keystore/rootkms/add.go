@@ -143,7 +143,7 @@ func (s *Store) unmake(ctx context.Context, h *head) error {
 		err = s.keys.Destroy(ctx, h.livingKeys())
 	}
 	for n := h.firstPage; n < h.nextPage && err == nil; n++ {
-		err = s.drop(ctx, pageName(n))
+		err = s.dropPage(ctx, n)
 	}
 	if err != nil {
 		return fmt.Errorf("what was made at %s could not be removed: %w", s.Place().URL, err)

@@ -349,7 +349,7 @@ func (s *Store) Remove(ctx context.Context) error {
 			len(waiting), s.Place().URL, until.Format(time.RFC3339))
 	}
 	for n := h.firstPage; n < h.nextPage; n++ {
-		if err := s.drop(ctx, pageName(n)); err != nil {
+		if err := s.dropPage(ctx, n); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
 	}

@@ -275,8 +275,10 @@ func (s *Store) Trim(ctx context.Context, final func(keystore.Tombstone) bool) e
 	if err != nil || len(garbage) == 0 {
 		return err
 	}
-	if err := s.dropPages(ctx, garbage); err != nil {
-		return err
+	for _, n := range garbage { // no head names them, nor will
+		if err := s.dropPage(ctx, n); err != nil {
+			return err
+		}
 	}
 	return s.change(ctx, "trim the tombstones", func(h *head) (bool, error) {
 		first := h.nextPage
@@ -292,18 +294,9 @@ func (s *Store) Trim(ctx context.Context, final func(keystore.Tombstone) bool) e
 	})
 }
 
-// dropPages deletes pages that no head names, nor will.
-func (s *Store) dropPages(ctx context.Context, numbers []uint64) error {
-	for _, n := range numbers {
-		if err := s.drop(ctx, pageName(n)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// drop deletes a document, if it is there.
-func (s *Store) drop(ctx context.Context, name string) error {
+// dropPage deletes a page, if it is there.
+func (s *Store) dropPage(ctx context.Context, number uint64) error {
+	name := pageName(number)
 	_, rev, err := s.shelf.Get(ctx, name)
 	if err == nil && rev != "" {
 		err = s.shelf.Delete(ctx, name, rev)
