@@ -319,20 +319,14 @@ func (s *Store) settle(e *entry, states map[string]KeyState) (kept []string, tol
 // copies of them.
 func (s *Store) Remove(ctx context.Context) error {
 	const what = "remove the root store"
-	h, err := s.readHead(ctx)
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	if h == nil {
-		return nil
-	}
-	if err := s.giveUp(ctx, what); err != nil {
+	if there, err := s.giveUp(ctx, what); err != nil || !there {
 		return err
 	}
 	if err := s.sweep(ctx, what, func(h *head) (bool, error) { return false, nil }); err != nil {
 		return err
 	}
-	if h, err = s.head(ctx); err != nil {
+	h, err := s.head(ctx)
+	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	var until time.Time
@@ -359,11 +353,12 @@ func (s *Store) Remove(ctx context.Context) error {
 	return nil
 }
 
-// giveUp makes everything dying, for good.
-func (s *Store) giveUp(ctx context.Context, what string) error {
-	return retry(ctx, what, func() error {
+// giveUp makes everything dying, for good, and tells whether there is anything.
+func (s *Store) giveUp(ctx context.Context, what string) (there bool, err error) {
+	err = retry(ctx, what, func() error {
 		h, err := s.readHead(ctx)
-		if err != nil || h == nil || h.phase == removing {
+		there = h != nil
+		if err != nil || !there || h.phase == removing {
 			return err
 		}
 		h.phase = removing
@@ -374,4 +369,5 @@ func (s *Store) giveUp(ctx context.Context, what string) error {
 		}
 		return s.put(ctx, h)
 	})
+	return there, err
 }
