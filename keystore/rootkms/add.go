@@ -116,9 +116,7 @@ func (s *Store) Create(ctx context.Context, c keystore.RootContents) error {
 		if errors.Is(err, keystore.ErrConflict) {
 			return s.taken(s.readHead(ctx))
 		}
-		if there, err := s.readHead(ctx); err == nil && there != nil && bytes.Equal(there.encode(), h.encode()) {
-			h.rev = there.rev // it was written; a rival with the same keystore fails as it should
-		}
+		s.stands(ctx, h) // a rival with the same keystore fails as it should
 		return fmt.Errorf("%s: %w", what, errors.Join(err, s.unmake(ctx, h)))
 	}
 	if err := s.fill(ctx, h, c); err != nil {
@@ -185,10 +183,19 @@ func (s *Store) fill(ctx context.Context, h *head, c keystore.RootContents) erro
 	filled := *h
 	filled.phase = standing
 	err := s.put(ctx, &filled)
-	if err != nil && !errors.Is(err, keystore.ErrConflict) { // it may have been written
-		if there, err := s.readHead(ctx); err == nil && there != nil && bytes.Equal(there.encode(), filled.encode()) {
-			return nil
-		}
+	if err != nil && !errors.Is(err, keystore.ErrConflict) && s.stands(ctx, &filled) {
+		return nil
 	}
 	return err
+}
+
+// stands tells whether a head was written though the shelf did not say so. It then has its
+// revision.
+func (s *Store) stands(ctx context.Context, h *head) bool {
+	there, err := s.readHead(ctx)
+	if err != nil || there == nil || !bytes.Equal(there.encode(), h.encode()) {
+		return false
+	}
+	h.rev = there.rev
+	return true
 }
