@@ -109,15 +109,7 @@ func (r *reader) num() uint64 {
 	return v
 }
 
-func (r *reader) bytes() []byte {
-	n := r.num()
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	return r.take(n)
-}
-
+func (r *reader) bytes() []byte   { return r.take(r.num()) }
 func (r *reader) text() string    { return string(r.bytes()) }
 func (r *reader) id() [16]byte    { return [16]byte(r.take(16)) }
 func (r *reader) sum() [32]byte   { return [32]byte(r.take(32)) }
