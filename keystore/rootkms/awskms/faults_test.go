@@ -42,17 +42,17 @@ func TestFailuresAreToldApart(t *testing.T) {
 		"Odd TOKENFAKE":               "refused: ",
 	} {
 		w := start(t, imported)
-		name := w.make()
-		wrapped := w.wrap(name)
+		name := w.Made()
+		wrapped := w.Wrapped(name)
 		w.Fail("Decrypt", code, 3)
-		err := w.unwrap(name, wrapped)
+		err := w.Unwrap(name, wrapped)
 		require.ErrorIs(t, err, keystore.ErrUnavailable, code)
 		require.NotErrorIs(t, err, keystore.ErrNotFound, code)
 		require.ErrorContains(t, err, words)
 		require.ErrorContains(t, err, name)
 		secretless(t, err)
 		w.Heal()
-		require.NoError(t, w.unwrap(name, wrapped), "it was temporary")
+		require.NoError(t, w.Unwrap(name, wrapped), "it was temporary")
 	}
 }
 
@@ -63,10 +63,10 @@ func TestAThrottledCallIsTriedAgain(t *testing.T) {
 		w.Fail(op, "ThrottlingException", 2)
 	}
 	w.Fail("GetParametersForImport", "ThrottlingException", 20) // one in four seconds is allowed
-	name := w.make()
-	require.NoError(t, w.unwrap(name, w.wrap(name)))
-	w.destroy(name)
-	require.Equal(t, gone, w.fate(name))
+	name := w.Made()
+	require.NoError(t, w.Unwrap(name, w.Wrapped(name)))
+	w.Destroyed(name)
+	require.Equal(t, gone, w.Fate(name))
 }
 
 func TestAnswersGetLost(t *testing.T) {
@@ -76,29 +76,29 @@ func TestAnswersGetLost(t *testing.T) {
 			"DeleteImportedKeyMaterial", "ListKeyRotations", "ScheduleKeyDeletion"} {
 			w.Lose(op, 1)
 		}
-		name := w.make()
-		require.NoError(t, w.unwrap(name, w.wrap(name)))
-		w.destroy(name)
-		require.NotEqual(t, rootkms.Living, w.fate(name).Fate)
+		name := w.Made()
+		require.NoError(t, w.Unwrap(name, w.Wrapped(name)))
+		w.Destroyed(name)
+		require.NotEqual(t, rootkms.Living, w.Fate(name).Fate)
 	}
 }
 
 func TestAnOutageIsNoEnd(t *testing.T) {
 	w := start(t, imported)
-	name := w.make()
-	wrapped := w.wrap(name)
+	name := w.Made()
+	wrapped := w.Wrapped(name)
 	w.Down(true)
 	_, err := w.keys.Make(t.Context(), keystore.StoreID{}, keystore.RootID{})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
-	require.ErrorIs(t, w.unwrap(name, wrapped), keystore.ErrUnavailable)
+	require.ErrorIs(t, w.Unwrap(name, wrapped), keystore.ErrUnavailable)
 	_, err = w.keys.State(t.Context(), []string{name})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	require.ErrorIs(t, w.keys.Destroy(t.Context(), []string{name}), keystore.ErrUnavailable)
 	require.ErrorIs(t, w.keys.Check(t.Context()), keystore.ErrUnavailable)
 	require.ErrorIs(t, w.keys.Undo(t.Context(), []string{name}), keystore.ErrUnavailable)
 	w.Down(false)
-	require.Equal(t, living, w.fate(name))
-	require.NoError(t, w.unwrap(name, wrapped))
+	require.Equal(t, living, w.Fate(name))
+	require.NoError(t, w.Unwrap(name, wrapped))
 }
 
 func TestCancelledContexts(t *testing.T) {
@@ -157,25 +157,25 @@ func TestAKeyWhoseMakingFailsIsDeleted(t *testing.T) {
 // The empty key costs a dollar a month; the material is gone all the same.
 func TestDestroyNeedsNoPermissionToDeleteTheEmptyKey(t *testing.T) {
 	w := start(t, imported)
-	name := w.make()
+	name := w.Made()
 	w.Deny(true, "ScheduleKeyDeletion")
-	w.destroy(name)
-	require.Equal(t, gone, w.fate(name))
+	w.Destroyed(name)
+	require.Equal(t, gone, w.Fate(name))
 	w = start(t, made)
-	name = w.make()
+	name = w.Made()
 	w.Deny(true, "ScheduleKeyDeletion")
 	require.ErrorIs(t, w.keys.Destroy(t.Context(), []string{name}), keystore.ErrUnavailable)
-	require.Equal(t, living, w.fate(name))
+	require.Equal(t, living, w.Fate(name))
 }
 
 func TestOneThatFailsStopsNoOther(t *testing.T) {
 	w := start(t, imported)
-	a, b := w.make(), w.make()
+	a, b := w.Made(), w.Made()
 	w.Fail("DeleteImportedKeyMaterial", "AccessDeniedException", 1)
 	err := w.keys.Destroy(t.Context(), []string{a, b})
 	require.ErrorContains(t, err, a)
-	require.Equal(t, living, w.fate(a))
-	require.Equal(t, gone, w.fate(b))
+	require.Equal(t, living, w.Fate(a))
+	require.Equal(t, gone, w.Fate(b))
 }
 
 func TestCheckWantsToBeToldOfDestroyedKeys(t *testing.T) {
@@ -190,8 +190,8 @@ func TestCheckWantsToBeToldOfDestroyedKeys(t *testing.T) {
 
 func TestWrappedBytesBelongToOneKey(t *testing.T) {
 	w := start(t, imported)
-	a, b := w.make(), w.make()
-	wrapped := w.wrap(a)
+	a, b := w.Made(), w.Made()
+	wrapped := w.Wrapped(a)
 	for name, do := range map[string]func() ([]byte, error){
 		"another key": func() ([]byte, error) { return w.keys.Unwrap(t.Context(), b, wrapped, []byte("ad")) },
 		"another ad":  func() ([]byte, error) { return w.keys.Unwrap(t.Context(), a, wrapped, []byte("da")) },
@@ -229,7 +229,7 @@ func TestKeysOfOtherPlacesAreRefused(t *testing.T) {
 
 func TestAKeyWithReplicasIsNotTakenForOne(t *testing.T) {
 	w := start(t, made)
-	name := w.make()
+	name := w.Made()
 	w.Replicate(name)
 	_, err := w.keys.State(t.Context(), []string{name})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)

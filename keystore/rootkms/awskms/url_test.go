@@ -102,10 +102,10 @@ func TestPolicy(t *testing.T) {
 		}
 		w := start(t, c)
 		require.NoError(t, w.keys.Check(t.Context()))
-		name := w.make()
-		require.NoError(t, w.unwrap(name, w.wrap(name)))
-		w.destroy(name)
-		w.fate(name)
+		name := w.Made()
+		require.NoError(t, w.Unwrap(name, w.Wrapped(name)))
+		w.Destroyed(name)
+		w.Fate(name)
 		used := w.Used()
 		require.NotEmpty(t, used)
 		for _, op := range used {

@@ -7,10 +7,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/rootkms"
 	"github.com/oubli/oubli/keystore/rootkms/awskms"
 	"github.com/oubli/oubli/keystore/rootkms/awskms/awskmstest"
+	"github.com/oubli/oubli/keystore/rootkms/kmstest"
 )
 
 // liveRegions names the variable with the regions of AWS to test against, by commas. A run
@@ -31,6 +31,7 @@ var (
 )
 
 type world struct {
+	*kmstest.Trial
 	t testing.TB
 	*awskmstest.Service
 	keys  *awskms.Keys
@@ -41,38 +42,7 @@ func start(t testing.TB, c awskms.Config) *world {
 	s := awskmstest.Start(t)
 	keys, err := awskms.New(c, s.Config())
 	require.NoError(t, err)
-	return &world{t, s, keys, keys.Hurry()}
-}
-
-func (w *world) make() string {
-	name, err := w.keys.Make(w.t.Context(), keystore.StoreID{1}, keystore.RootID{2})
-	require.NoError(w.t, err)
-	return name
-}
-
-func (w *world) wrap(name string) []byte {
-	wrapped, err := w.keys.Wrap(w.t.Context(), name, []byte("the root"), []byte("ad"))
-	require.NoError(w.t, err)
-	return wrapped
-}
-
-func (w *world) unwrap(name string, wrapped []byte) error {
-	secret, err := w.keys.Unwrap(w.t.Context(), name, wrapped, []byte("ad"))
-	if err == nil {
-		require.Equal(w.t, "the root", string(secret))
-	}
-	return err
-}
-
-func (w *world) destroy(names ...string) {
-	require.NoError(w.t, w.keys.Destroy(w.t.Context(), names))
-}
-
-func (w *world) fate(name string) rootkms.KeyState {
-	states, err := w.keys.State(w.t.Context(), []string{name})
-	require.NoError(w.t, err)
-	require.Len(w.t, states, 1)
-	return states[0]
+	return &world{kmstest.Try(t, keys), t, s, keys, keys.Hurry()}
 }
 
 var gone, living = rootkms.KeyState{Fate: rootkms.Gone}, rootkms.KeyState{Fate: rootkms.Living}

@@ -31,17 +31,17 @@ func TestFailuresAreToldApart(t *testing.T) {
 		codes.Unknown:            "refused: ",
 	} {
 		w := start(t)
-		name := w.make()
-		wrapped := w.wrap(name)
+		name := w.Made()
+		wrapped := w.Wrapped(name)
 		w.Fail("Decrypt", c, 3)
-		err := w.unwrap(name, wrapped)
+		err := w.Unwrap(name, wrapped)
 		require.ErrorIs(t, err, keystore.ErrUnavailable, c)
 		require.NotErrorIs(t, err, keystore.ErrNotFound, c)
 		require.ErrorContains(t, err, words)
 		require.ErrorContains(t, err, name)
 		secretless(t, err)
 		w.Heal()
-		require.NoError(t, w.unwrap(name, wrapped), "it was temporary")
+		require.NoError(t, w.Unwrap(name, wrapped), "it was temporary")
 	}
 }
 
@@ -53,27 +53,27 @@ func TestAnswersGetLost(t *testing.T) {
 	for _, op := range []string{"GetCryptoKeyVersion", "Encrypt", "Decrypt", "DestroyCryptoKeyVersion"} {
 		w.Lose(op, 1)
 	}
-	name := w.make()
+	name := w.Made()
 	require.Len(t, w.Versions(), 2)
-	require.NoError(t, w.unwrap(name, w.wrap(name)))
-	w.destroy(name)
-	require.Equal(t, w.dying(), w.fate(name))
+	require.NoError(t, w.Unwrap(name, w.Wrapped(name)))
+	w.Destroyed(name)
+	require.Equal(t, w.dying(), w.Fate(name))
 }
 
 func TestAnOutageIsNoEnd(t *testing.T) {
 	w := start(t)
-	name := w.make()
-	wrapped := w.wrap(name)
+	name := w.Made()
+	wrapped := w.Wrapped(name)
 	w.Down(true)
 	_, err := w.keys.State(t.Context(), []string{name})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
-	require.ErrorIs(t, w.unwrap(name, wrapped), keystore.ErrUnavailable)
+	require.ErrorIs(t, w.Unwrap(name, wrapped), keystore.ErrUnavailable)
 	require.ErrorIs(t, w.keys.Destroy(t.Context(), []string{name}), keystore.ErrUnavailable)
 	_, err = gcpkms.New(t.Context(), config, w.Client(t))
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	w.Down(false)
-	require.Equal(t, living, w.fate(name))
-	require.NoError(t, w.unwrap(name, wrapped))
+	require.Equal(t, living, w.Fate(name))
+	require.NoError(t, w.Unwrap(name, wrapped))
 }
 
 func TestNobodyListens(t *testing.T) {
@@ -93,30 +93,30 @@ func TestNobodyListens(t *testing.T) {
 
 func TestBytesThatArriveChanged(t *testing.T) {
 	w := start(t)
-	name := w.make()
+	name := w.Made()
 	w.Corrupt("Encrypt")
 	_, err := w.keys.Wrap(t.Context(), name, []byte("the root"), []byte("ad"))
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	require.ErrorContains(t, err, "arrived changed")
 	secretless(t, err)
-	wrapped := w.wrap(name)
+	wrapped := w.Wrapped(name)
 	w.Corrupt("Decrypt")
-	err = w.unwrap(name, wrapped)
+	err = w.Unwrap(name, wrapped)
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
 	require.ErrorContains(t, err, "arrived changed")
-	require.NoError(t, w.unwrap(name, wrapped))
+	require.NoError(t, w.Unwrap(name, wrapped))
 }
 
 // A wrong project must not read as versions that are gone.
 func TestTheKeyIsNotThere(t *testing.T) {
 	w := start(t)
-	name := w.make()
-	wrapped := w.wrap(name)
+	name := w.Made()
+	wrapped := w.Wrapped(name)
 	w.Setup(func(k *kmspb.CryptoKey) { k.Name += "2" })
 	w.Delete(name)
 	_, err := w.keys.State(t.Context(), []string{name})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
-	require.ErrorIs(t, w.unwrap(name, wrapped), keystore.ErrUnavailable)
+	require.ErrorIs(t, w.Unwrap(name, wrapped), keystore.ErrUnavailable)
 	require.ErrorIs(t, w.keys.Destroy(t.Context(), []string{name}), keystore.ErrUnavailable)
 	_, err = gcpkms.New(t.Context(), config, w.Client(t))
 	require.ErrorIs(t, err, keystore.ErrNotFound)
@@ -139,11 +139,11 @@ func TestVersionsOfOtherKeysAreRefused(t *testing.T) {
 
 func TestSomebodyElseDestroyedItMeanwhile(t *testing.T) {
 	w := start(t)
-	name := w.make()
+	name := w.Made()
 	w.Lose("DestroyCryptoKeyVersion", 3)
-	w.destroy(name)
-	require.Equal(t, rootkms.Dying, w.fate(name).Fate)
-	other := w.make()
+	w.Destroyed(name)
+	require.Equal(t, rootkms.Dying, w.Fate(name).Fate)
+	other := w.Made()
 	w.Deny(true, "DestroyCryptoKeyVersion")
 	err := w.keys.Destroy(t.Context(), []string{name, other})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)

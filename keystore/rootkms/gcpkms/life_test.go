@@ -16,47 +16,47 @@ import (
 func TestAVersionIsGoneLaterAndCanBeRestored(t *testing.T) {
 	w := start(t)
 	require.Equal(t, keystore.Place{URL: "gcpkms:" + gcpkmstest.Key, Class: keystore.ClassScheduled, Delay: gcpkmstest.Delay}, w.keys.Place())
-	name := w.make()
-	require.Equal(t, living, w.fate(name))
-	wrapped := w.wrap(name)
-	require.NoError(t, w.unwrap(name, wrapped))
+	name := w.Made()
+	require.Equal(t, living, w.Fate(name))
+	wrapped := w.Wrapped(name)
+	require.NoError(t, w.Unwrap(name, wrapped))
 
-	w.destroy(name)
-	require.Equal(t, w.dying(), w.fate(name))
-	err := w.unwrap(name, wrapped)
+	w.Destroyed(name)
+	require.Equal(t, w.dying(), w.Fate(name))
+	err := w.Unwrap(name, wrapped)
 	require.ErrorIs(t, err, keystore.ErrNotFound)
 	require.ErrorContains(t, err, "waits for its destruction")
 
 	w.Advance(gcpkmstest.Delay / 2)
 	require.NoError(t, w.keys.Undo(t.Context(), []string{name}))
-	require.Equal(t, living, w.fate(name))
-	require.NoError(t, w.unwrap(name, wrapped), "an administrator can take it back")
+	require.Equal(t, living, w.Fate(name))
+	require.NoError(t, w.Unwrap(name, wrapped), "an administrator can take it back")
 
-	w.destroy(name)
-	require.Equal(t, w.dying(), w.fate(name), "it began anew")
+	w.Destroyed(name)
+	require.Equal(t, w.dying(), w.Fate(name), "it began anew")
 	w.Advance(gcpkmstest.Delay)
 	require.False(t, w.Holds(name))
-	require.Equal(t, gone, w.fate(name))
-	w.destroy(name)
-	err = w.unwrap(name, wrapped)
+	require.Equal(t, gone, w.Fate(name))
+	w.Destroyed(name)
+	err = w.Unwrap(name, wrapped)
 	require.ErrorIs(t, err, keystore.ErrNotFound)
 	require.ErrorContains(t, err, "destroyed")
 	require.ErrorIs(t, w.keys.Undo(t.Context(), []string{name}), keystore.ErrUnavailable)
 
 	w.Delete(name)
-	require.Equal(t, gone, w.fate(name))
-	require.ErrorIs(t, w.unwrap(name, wrapped), keystore.ErrNotFound)
+	require.Equal(t, gone, w.Fate(name))
+	require.ErrorIs(t, w.Unwrap(name, wrapped), keystore.ErrNotFound)
 }
 
 func TestADisabledVersionIsBarredAndCanBeDestroyed(t *testing.T) {
 	w := start(t)
-	name := w.make()
-	wrapped := w.wrap(name)
+	name := w.Made()
+	wrapped := w.Wrapped(name)
 	w.Change(name, func(v *kmspb.CryptoKeyVersion) { v.State = kmspb.CryptoKeyVersion_DISABLED })
-	require.Equal(t, barred, w.fate(name))
-	require.ErrorContains(t, w.unwrap(name, wrapped), "enable it again")
-	w.destroy(name)
-	require.Equal(t, w.dying(), w.fate(name))
+	require.Equal(t, barred, w.Fate(name))
+	require.ErrorContains(t, w.Unwrap(name, wrapped), "enable it again")
+	w.Destroyed(name)
+	require.Equal(t, w.dying(), w.Fate(name))
 }
 
 func TestStatesOfTheService(t *testing.T) {
@@ -72,15 +72,15 @@ func TestStatesOfTheService(t *testing.T) {
 		kmspb.CryptoKeyVersion_EXTERNAL_DESTRUCTION_FAILED:  barred,
 		77: barred,
 	} {
-		name := w.make()
+		name := w.Made()
 		w.Change(name, func(v *kmspb.CryptoKeyVersion) { v.State = state })
-		require.Equal(t, want, w.fate(name), state)
+		require.Equal(t, want, w.Fate(name), state)
 	}
-	name := w.make()
+	name := w.Made()
 	w.Change(name, func(v *kmspb.CryptoKeyVersion) {
 		v.State, v.ReimportEligible = kmspb.CryptoKeyVersion_DESTROYED, true
 	})
-	require.Equal(t, barred, w.fate(name), "who imported it can import it again")
+	require.Equal(t, barred, w.Fate(name), "who imported it can import it again")
 }
 
 func TestAnHSMTakesItsTime(t *testing.T) {
@@ -88,9 +88,9 @@ func TestAnHSMTakesItsTime(t *testing.T) {
 	w.Setup(func(k *kmspb.CryptoKey) { k.VersionTemplate.ProtectionLevel = kmspb.ProtectionLevel_HSM })
 	require.NoError(t, w.keys.Check(t.Context()))
 	w.Slow(3)
-	name := w.make()
+	name := w.Made()
 	require.Equal(t, 4, *w.waits)
-	require.NoError(t, w.unwrap(name, w.wrap(name)))
+	require.NoError(t, w.Unwrap(name, w.Wrapped(name)))
 	w.Slow(100)
 	_, err := w.keys.Make(t.Context(), keystore.StoreID{}, keystore.RootID{})
 	require.ErrorIs(t, err, keystore.ErrUnavailable)
@@ -180,9 +180,9 @@ func TestPolicy(t *testing.T) {
 	// These permissions are what a life needs: each call of it needs one of them.
 	w := start(t)
 	require.NoError(t, w.keys.Check(t.Context()))
-	name := w.make()
-	require.NoError(t, w.unwrap(name, w.wrap(name)))
-	w.destroy(name)
+	name := w.Made()
+	require.NoError(t, w.Unwrap(name, w.Wrapped(name)))
+	w.Destroyed(name)
 	needs := map[string]string{
 		"GetCryptoKey": "cryptoKeys.get", "CreateCryptoKeyVersion": "cryptoKeyVersions.create", "GetCryptoKeyVersion": "cryptoKeyVersions.get",
 		"Encrypt": "cryptoKeyVersions.useToEncrypt", "Decrypt": "cryptoKeyVersions.useToDecrypt", "DestroyCryptoKeyVersion": "cryptoKeyVersions.destroy",
@@ -196,10 +196,10 @@ func TestPolicy(t *testing.T) {
 
 func TestTimeIsNotLost(t *testing.T) {
 	w := start(t)
-	name := w.make()
-	w.destroy(name)
-	until := w.fate(name).Until
+	name := w.Made()
+	w.Destroyed(name)
+	until := w.Fate(name).Until
 	w.Advance(time.Hour)
-	w.destroy(name)
-	require.Equal(t, until, w.fate(name).Until, "destroying again does not begin anew")
+	w.Destroyed(name)
+	require.Equal(t, until, w.Fate(name).Until, "destroying again does not begin anew")
 }

@@ -15,17 +15,17 @@ import (
 // unwraps needs nothing of this package but the associated data.
 func TestTinkAgrees(t *testing.T) {
 	w := start(t)
-	w.make()
-	name := w.make()
+	w.Made()
+	name := w.Made()
 	dial := func(name string) tink.AEADWithContext {
 		a, err := tinkgcp.GetAEADWithContext(t.Context(), "gcp-kms://"+name, tinkgcp.WithGoogleAPIClientOptions(w.Options()...))
 		require.NoError(t, err)
 		return a
 	}
-	plain, err := dial(gcpkmstest.Key).DecryptWithContext(t.Context(), w.wrap(name), gcpkms.Bound(name, []byte("ad")))
+	plain, err := dial(gcpkmstest.Key).DecryptWithContext(t.Context(), w.Wrapped(name), gcpkms.Bound(name, []byte("ad")))
 	require.NoError(t, err)
 	require.Equal(t, "the root", string(plain))
 	wrapped, err := dial(name).EncryptWithContext(t.Context(), []byte("the root"), gcpkms.Bound(name, []byte("ad")))
 	require.NoError(t, err)
-	require.NoError(t, w.unwrap(name, wrapped))
+	require.NoError(t, w.Unwrap(name, wrapped))
 }

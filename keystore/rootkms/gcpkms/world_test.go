@@ -9,10 +9,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/rootkms"
 	"github.com/oubli/oubli/keystore/rootkms/gcpkms"
 	"github.com/oubli/oubli/keystore/rootkms/gcpkms/gcpkmstest"
+	"github.com/oubli/oubli/keystore/rootkms/kmstest"
 )
 
 // liveKey names the variable with a CryptoKey of Cloud KMS to test against. A run makes some
@@ -31,6 +31,7 @@ const day = 24 * time.Hour
 var config = gcpkms.Config{Key: gcpkmstest.Key}
 
 type world struct {
+	*kmstest.Trial
 	t testing.TB
 	*gcpkmstest.Service
 	keys  *gcpkms.Keys
@@ -41,38 +42,7 @@ func start(t testing.TB) *world {
 	s := gcpkmstest.Start(t)
 	keys, err := gcpkms.New(t.Context(), config, s.Client(t))
 	require.NoError(t, err)
-	return &world{t, s, keys, keys.Hurry()}
-}
-
-func (w *world) make() string {
-	name, err := w.keys.Make(w.t.Context(), keystore.StoreID{1}, keystore.RootID{2})
-	require.NoError(w.t, err)
-	return name
-}
-
-func (w *world) wrap(name string) []byte {
-	wrapped, err := w.keys.Wrap(w.t.Context(), name, []byte("the root"), []byte("ad"))
-	require.NoError(w.t, err)
-	return wrapped
-}
-
-func (w *world) unwrap(name string, wrapped []byte) error {
-	secret, err := w.keys.Unwrap(w.t.Context(), name, wrapped, []byte("ad"))
-	if err == nil {
-		require.Equal(w.t, "the root", string(secret))
-	}
-	return err
-}
-
-func (w *world) destroy(names ...string) {
-	require.NoError(w.t, w.keys.Destroy(w.t.Context(), names))
-}
-
-func (w *world) fate(name string) rootkms.KeyState {
-	states, err := w.keys.State(w.t.Context(), []string{name})
-	require.NoError(w.t, err)
-	require.Len(w.t, states, 1)
-	return states[0]
+	return &world{kmstest.Try(t, keys), t, s, keys, keys.Hurry()}
 }
 
 func (w *world) dying() rootkms.KeyState {
