@@ -217,6 +217,11 @@ func (v view) living() ([]keystore.Root, error) {
 	return out, nil
 }
 
+// holds tells whether the root lives on any mirror.
+func (v view) holds(id keystore.RootID) bool {
+	return slices.ContainsFunc(v, func(m mirror) bool { return m.root != nil && m.root.root(id) != nil })
+}
+
 // remembered tells whether any mirror remembers the root as destroyed.
 func (v view) remembered(id keystore.RootID) bool {
 	return slices.ContainsFunc(v, func(m mirror) bool {

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +33,7 @@ func (s *Store) Rehearse(ctx context.Context) (keystore.Rehearsal, error) {
 		rand.Read(scratch.Key[:])
 		if err := s.add(v, scratch); err != nil {
 			return errors.Join(err, s.again(func(v view) error {
-				if living, _ := v.living(); !slices.Contains(living, scratch) { // on no mirror
+				if !v.holds(scratch.ID) {
 					return nil
 				}
 				return s.destroy(v, []keystore.RootID{scratch.ID})
@@ -116,12 +115,7 @@ func (s *Store) rehearse(v view, scratch keystore.Root, r *keystore.Rehearsal) e
 		step(len(left) == 0, note, "no file beside %s holds its key", m.path)
 	}
 	err = s.again(func(v view) error {
-		living, err := v.living()
-		if err != nil {
-			return err
-		}
-		gone := !slices.ContainsFunc(living, func(o keystore.Root) bool { return o.ID == scratch.ID })
-		step(gone && v.remembered(scratch.ID), "", "the mirrors remember that it was destroyed")
+		step(!v.holds(scratch.ID) && v.remembered(scratch.ID), "", "the mirrors remember that it was destroyed")
 		refused := s.add(v, scratch)
 		step(errors.Is(refused, keystore.ErrMismatch), text(refused), "it can't be added again")
 		return nil
