@@ -186,14 +186,9 @@ func (s *Store) begin(ctx context.Context, roots RootStore, e *epochRecord, forc
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, r := range found.Living {
-		if r.ID != root.ID && next.root(r.ID) == nil {
-			next.roots = append(next.roots, rootInfo{id: r.ID, since: s.now()})
-		}
-	}
-	for _, d := range found.Dying { // somebody could take that back
-		if next.root(d.ID) == nil {
-			next.roots = append(next.roots, rootInfo{id: d.ID, since: s.now()})
+	for _, id := range rootsAt(found) { // the dying ones, too: somebody could take that back
+		if id != root.ID && next.root(id) == nil {
+			next.roots = append(next.roots, rootInfo{id: id, since: s.now()})
 		}
 	}
 	next.roots = append(next.roots, rootInfo{id: root.ID, covers: counters})

@@ -104,17 +104,6 @@ func (s *Store) createAt(ctx context.Context, to RootStore, c RootContents) erro
 	return unfinished(fmt.Errorf("%w: %w", errLeft, err))
 }
 
-// rootsAt are the roots that a place holds, or that are not gone from it.
-func rootsAt(c RootContents) (ids []RootID) {
-	for i := range c.Living {
-		ids = append(ids, c.Living[i].ID)
-	}
-	for i := range c.Dying {
-		ids = append(ids, c.Dying[i].ID)
-	}
-	return ids
-}
-
 // FinishMove finishes or takes back a move that was interrupted, or that had to wait until
 // the old root store has destroyed what it held: other is the place that Health names, and
 // everything there is destroyed. It refuses the roots of another keystore with ErrMismatch,

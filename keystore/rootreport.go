@@ -124,13 +124,8 @@ func (e *epochRecord) rootStatuses(c RootContents, delay time.Duration, now time
 		}
 		list = append(list, st)
 	}
-	for i := range c.Living {
-		if id := c.Living[i].ID; e.root(id) == nil {
-			unnamed = append(unnamed, id)
-		}
-	}
-	for i := range c.Dying {
-		if id := c.Dying[i].ID; e.root(id) == nil {
+	for _, id := range rootsAt(c) {
+		if e.root(id) == nil {
 			unnamed = append(unnamed, id)
 		}
 	}

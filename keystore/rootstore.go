@@ -85,6 +85,17 @@ func (c *RootContents) dying(id RootID) *Dying {
 	return nil
 }
 
+// rootsAt are the roots that a place holds, or that are not gone from it.
+func rootsAt(c RootContents) (ids []RootID) {
+	for i := range c.Living {
+		ids = append(ids, c.Living[i].ID)
+	}
+	for i := range c.Dying {
+		ids = append(ids, c.Dying[i].ID)
+	}
+	return ids
+}
+
 // Classes of root stores: how real destruction is.
 const (
 	ClassBestEffort = "best-effort" // a file is overwritten; its disk may keep old blocks
