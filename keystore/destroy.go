@@ -34,8 +34,7 @@ func (s *Store) destroyDue(ctx context.Context) error {
 func (s *Store) destroyDueOf(ctx context.Context, roots RootStore, e *epochRecord) error {
 	now := s.clock()
 	look := roots.Place().Delay > 0 && now.Sub(s.looked) >= lookAgain
-	due := slices.ContainsFunc(e.roots, func(r rootInfo) bool { return r.superseded() && !r.since.Add(e.grace).After(now) })
-	if !due && !look {
+	if !look && !slices.ContainsFunc(e.roots, func(r rootInfo) bool { return e.due(&r, now) }) {
 		return nil
 	}
 	c, err := roots.Load(ctx)
@@ -48,7 +47,7 @@ func (s *Store) destroyDueOf(ctx context.Context, roots RootStore, e *epochRecor
 		if !r.superseded() || r.id == e.current || slices.Contains(e.dead(c), r.id) {
 			continue
 		}
-		if d := c.dying(r.id); d != nil && (look || !d.Until.After(now)) || d == nil && !r.since.Add(e.grace).After(now) {
+		if d := c.dying(r.id); d != nil && (look || !d.Until.After(now)) || d == nil && e.due(r, now) {
 			ids = append(ids, r.id)
 		}
 	}

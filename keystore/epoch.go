@@ -126,6 +126,11 @@ func (e *epochRecord) finalAt(page uint8, counter uint64, c RootContents, delay 
 	return at
 }
 
+// due tells whether a root is superseded and its grace is over.
+func (e *epochRecord) due(r *rootInfo, now time.Time) bool {
+	return r.superseded() && !r.since.Add(e.grace).After(now)
+}
+
 // dies is the earliest time at which a superseded root is gone. Where a destruction that is
 // due was not asked for yet, the delay counts from now; where there is no delay, the time
 // stays what it was, and shows that it is over.

@@ -120,7 +120,7 @@ func (e *epochRecord) rootStatuses(c RootContents, delay time.Duration, now time
 		case slices.Contains(c.Destroyed, r.id): // but the place that the root was moved from may hold it
 		default:
 			st.Dies = e.dies(r, c, delay, now)
-			st.Overdue = !r.since.Add(e.grace).After(now)
+			st.Overdue = e.due(r, now)
 		}
 		list = append(list, st)
 	}
