@@ -75,21 +75,22 @@ func (s *Store) attachOnce(ctx context.Context) (*epochRecord, RootContents, err
 	}
 	fail := func(err error) (*epochRecord, RootContents, error) { return e, RootContents{}, err }
 	s.configure(e)
-	if _, err := s.rootsOf(e); err != nil {
+	roots, err := s.rootsOf(e)
+	if err != nil {
 		return fail(err)
 	}
 	needed := []RootID{e.current}
 	if e.intent != nil {
 		needed = append(needed, e.intent.target)
 	}
-	c, err := s.rootStore().Load(ctx, needed...)
+	c, err := roots.Load(ctx, needed...)
 	if errors.Is(err, ErrNotFound) {
 		err = fmt.Errorf("%w; the keystore says that its root is at %s", err, e.place.URL)
 	}
 	if err != nil {
 		return nil, RootContents{}, err
 	}
-	where := s.rootStore().Place().URL
+	where := roots.Place().URL
 	if c.Store != e.store {
 		return fail(fmt.Errorf("%w: the root in %s belongs to keystore %s, and %s is keystore %s: name the root that was made with this one", ErrMismatch, where, c.Store, s.backend.Name(), e.store))
 	}
