@@ -14,8 +14,9 @@ import (
 // Verdict is what the journals of a run say together.
 type Verdict struct {
 	Faults  []string      // what must not be
-	CutOff  int           // advances that a kill cut off
 	Silence time.Duration // the longest time in which no process opened anything
+
+	cutOff int // advances that a kill cut off
 
 	asked map[int64]time.Duration // by subject: when its erasure was first asked for
 	gone  map[int64]time.Duration // by subject: when its erasure first returned
@@ -58,7 +59,7 @@ func judge(each func(func(entry))) *Verdict {
 			advancing[e.by] = false
 		case started:
 			if advancing[e.by] {
-				v.CutOff++
+				v.cutOff++
 			}
 			advancing[e.by] = false
 		}
@@ -99,8 +100,8 @@ func (v *Verdict) fault(e entry) string {
 
 // Lacking is what must still happen for the run to tell anything.
 func (v *Verdict) Lacking() (list []string) {
-	if v.CutOff < 2 {
-		list = append(list, fmt.Sprintf("%d advances cut off by a kill, of 2", v.CutOff))
+	if v.cutOff < 2 {
+		list = append(list, fmt.Sprintf("%d advances cut off by a kill, of 2", v.cutOff))
 	}
 	if len(v.gone) < 20 {
 		list = append(list, fmt.Sprintf("%d subjects erased, of 20", len(v.gone)))
@@ -138,5 +139,5 @@ func (v *Verdict) String() string {
 		parts = append(parts, fmt.Sprintf("%d %s", v.count[w], w))
 	}
 	return fmt.Sprintf("%d subjects erased, %d advances cut off by a kill, nobody served for %v at most; entries: %s",
-		len(v.gone), v.CutOff, v.Silence.Round(time.Millisecond), strings.Join(parts, ", "))
+		len(v.gone), v.cutOff, v.Silence.Round(time.Millisecond), strings.Join(parts, ", "))
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/oubli/oubli/keystore/pgstore"
 )
 
-// workerVariable makes the test binary a worker; it holds a config.
-const workerVariable = "OUBLI_CHAOS_WORKER"
+// workerVariable makes the test binary a worker; it holds a Config.
+const workerVariable = "OUBLI_CREW_WORKER"
 
 // Opener opens the root store that a Config names, in the process that will use it. It may
 // make steps of its own for the gate.
