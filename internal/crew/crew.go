@@ -62,7 +62,7 @@ func start(t testing.TB, c Config, enter func() error) *Process {
 	begun := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the kernel takes the end of this thread for the test's
-		err := error(nil)
+		var err error
 		if enter != nil {
 			err = enter()
 		}

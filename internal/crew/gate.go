@@ -29,11 +29,11 @@ const StepIntent = "intent"
 // Step is called when the process is about to take a step.
 func (g *Gate) Step(step string) {
 	g.mu.Lock()
-	open := g.open
 	if g.step != step {
 		g.mu.Unlock()
 		return
 	}
+	open := g.open
 	g.step = "" // the others go on
 	close(g.there)
 	g.mu.Unlock()
