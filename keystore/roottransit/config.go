@@ -21,7 +21,7 @@ type Config struct {
 
 	Auth         string        // AuthToken, AuthAppRole or AuthKubernetes; empty: AuthToken
 	AuthMount    string        // path of the login; empty: the name of Auth
-	Role         string        // role id of an AppRole, or name of a role for Kubernetes
+	Role         string        // role id of an AppRole, which Setup comes before; or name of a role for Kubernetes
 	SecretIDFile string        // file with the secret id of an AppRole; else Options has it
 	JWTFile      string        // file with the service account's token; empty: where Kubernetes puts it
 	Copies       time.Duration // how long snapshots of Vault's storage are kept
@@ -163,8 +163,8 @@ func (c *Config) check() error {
 		return bad("the name of the key has a slash")
 	case c.auth() != AuthToken && c.auth() != AuthAppRole && c.auth() != AuthKubernetes:
 		return bad("auth is none of token, approle and kubernetes")
-	case c.auth() != AuthToken && c.Role == "":
-		return bad("logging in with " + c.auth() + " needs role")
+	case c.auth() == AuthKubernetes && c.Role == "":
+		return bad("logging in with kubernetes needs role")
 	case c.auth() == AuthToken && (c.Role != "" || c.AuthMount != ""):
 		return bad("role and auth_mount are for auth=approle and auth=kubernetes")
 	case c.auth() != AuthAppRole && c.SecretIDFile != "":

@@ -46,7 +46,7 @@ func TestParseRefuses(t *testing.T) {
 		"transit:https://v/transit/k?kv=kv/a&kv=kv/b", "transit:https://v/transit/k?kv=kv/../a", "transit:https://v/transit/k?kv=kv//a",
 		"transit:https://v/transit/*?kv=kv/a", "transit:https://v/transit/+/k?kv=kv/a", "transit:https://v/transit/k\"?kv=kv/a", "transit:https://v/transit/k?kv=kv/a*",
 		"transit:https://v/transit/k?kv=kv/a&token=hunter2", "transit:https://v/transit/k?kv=kv/a&secret_id=hunter2", "transit:https://v/transit/k?kv=kv/a&copies=month",
-		"transit:https://v/transit/k?kv=kv/a&copies=-1h", "transit:https://v/transit/k?kv=kv/a&auth=ldap", "transit:https://v/transit/k?kv=kv/a&auth=approle",
+		"transit:https://v/transit/k?kv=kv/a&copies=-1h", "transit:https://v/transit/k?kv=kv/a&auth=ldap", "transit:https://v/transit/k?kv=kv/a&auth=kubernetes",
 		"transit:https://v/transit/k?kv=kv/a&role=r", "transit:https://v/transit/k?kv=kv/a&secret_id_file=/f", "transit:https://v/transit/k?kv=kv/a&jwt_file=/f",
 		"transit:https://:8200/transit/k?kv=kv/a", "transit:https://v/transit/k?kv=kv/a&namespace=a//b", "transit:https://v/transit/k?kv=kv/a&auth=kubernetes&role=$(hunter2)",
 		"transit:https://v/transit/k?kv=kv/a&auth=approle&role=r&auth_mount=a;hunter2", "transit:https://v/transit/k?kv=kv/a&namespace=a%0Ahunter2",
@@ -106,4 +106,18 @@ func TestVersionNames(t *testing.T) {
 		_, ok := parseVersion(name)
 		require.False(t, ok, name)
 	}
+}
+
+// The role id comes from the commands that Setup prints, so they can be had without it.
+func TestAnAppRoleIsSetUpBeforeItHasItsID(t *testing.T) {
+	c, err := Parse("transit:https://v/transit/k?kv=kv/a&auth=approle")
+	require.NoError(t, err)
+	require.Contains(t, c.Setup(), "vault read -field=role_id auth/approle/role/oubli-k/role-id\n")
+	require.Contains(t, c.Setup(), "vault write -f -field=secret_id auth/approle/role/oubli-k/secret-id\n")
+	client, err := api.NewClient(nil)
+	require.NoError(t, err)
+	_, err = Open(client, c, &Options{SecretID: "hunter2"})
+	require.ErrorIs(t, err, keystore.ErrInvalid)
+	require.ErrorContains(t, err, "needs role")
+	require.NotContains(t, err.Error(), "hunter2")
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// PolicyName is the name that Setup gives to the policy.
+// PolicyName is the name that Setup gives to the policy, and to an AppRole.
 func (c *Config) PolicyName() string { return "oubli-" + c.Key }
 
 // Policy is the policy of the application, as vault policy write takes it. It is enough for
@@ -65,7 +65,8 @@ path "auth/token/renew-self" {
 }
 
 // Setup is what an administrator types, in a shell with the command vault or bao, before
-// the root store is used. Mounts that are there already need not be enabled again.
+// the root store is used. Mounts that are there already need not be enabled again. With an
+// AppRole the last two print its role id and a secret id.
 func (c *Config) Setup() string {
 	var b strings.Builder
 	if c.Namespace != "" {
@@ -82,7 +83,10 @@ func (c *Config) Setup() string {
 		if c.AuthMount == "" {
 			fmt.Fprintf(&b, "vault auth enable approle\n")
 		}
-		fmt.Fprintf(&b, "vault write auth/%s/role/oubli token_policies=%s token_ttl=1h token_max_ttl=24h\n", c.authMount(), c.PolicyName())
+		role := "auth/" + c.authMount() + "/role/" + c.PolicyName()
+		fmt.Fprintf(&b, "vault write %s token_policies=%s token_ttl=1h token_max_ttl=24h\n", role, c.PolicyName())
+		fmt.Fprintf(&b, "vault read -field=role_id %s/role-id\n", role)
+		fmt.Fprintf(&b, "vault write -f -field=secret_id %s/secret-id\n", role)
 	case AuthKubernetes:
 		fmt.Fprintf(&b, "vault write auth/%s/role/%s bound_service_account_names=oubli bound_service_account_namespaces=default token_policies=%s token_ttl=1h\n", c.authMount(), c.Role, c.PolicyName())
 	}

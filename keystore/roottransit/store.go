@@ -55,6 +55,9 @@ func Open(client *api.Client, c *Config, o *Options) (*Store, error) {
 	if err := own.check(); err != nil {
 		return nil, err
 	}
+	if own.auth() == AuthAppRole && own.Role == "" && o.Login == nil {
+		return nil, fmt.Errorf("%w: root store transit: logging in with approle needs role, the role id, which the last commands of oubli root policy print", keystore.ErrInvalid)
+	}
 	if err := client.SetAddress(own.Address); err != nil {
 		return nil, fmt.Errorf("%w: root store transit: the address is not a URL", keystore.ErrInvalid)
 	}

@@ -89,7 +89,7 @@ func TestAppRole(t *testing.T) {
 	require.NoError(t, s.Keys().Check(t.Context()))
 	require.NoError(t, e.RevokeLogins(with))
 	require.NoError(t, s.Keys().Check(t.Context()))
-	_, err = e.Admin().Logical().Write("auth/approle/role/oubli/secret-id/destroy", map[string]any{"secret_id": secret})
+	_, err = e.Admin().Logical().Write("auth/approle/role/"+c.PolicyName()+"/secret-id/destroy", map[string]any{"secret_id": secret})
 	require.NoError(t, err)
 	require.NoError(t, e.RevokeLogins(with))
 	fails(t, s.Keys().Check(t.Context()), secret, "refused the login at auth/approle")

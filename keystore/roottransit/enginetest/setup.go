@@ -69,6 +69,9 @@ func (e *Engine) run(words []string, body string) (token string, err error) {
 			return "", err
 		}
 		return secret.Auth.ClientToken, nil
+	case strings.HasPrefix(command, "vault read"):
+		_, err := admin.Logical().Read(args[2])
+		return "", err
 	case strings.HasPrefix(command, "vault write"):
 		data := map[string]any{}
 		for _, kv := range args[3:] {
@@ -110,19 +113,19 @@ func (e *Engine) Token(c *roottransit.Config, ttl, max time.Duration) (string, e
 // up to max, and returns c with its role id, and a secret id.
 func (e *Engine) AppRole(c *roottransit.Config, ttl, max time.Duration) (*roottransit.Config, string, error) {
 	with := *c
-	with.Auth, with.Role = roottransit.AuthAppRole, "unknown yet"
+	with.Auth = roottransit.AuthAppRole
 	if _, err := e.Setup(&with); err != nil {
 		return nil, "", err
 	}
-	admin := e.Admin().Logical()
-	if _, err := admin.Write("auth/approle/role/oubli", map[string]any{"token_ttl": ttl.String(), "token_max_ttl": max.String(), "token_policies": c.PolicyName()}); err != nil {
+	admin, role := e.Admin().Logical(), "auth/approle/role/"+c.PolicyName()
+	if _, err := admin.Write(role, map[string]any{"token_ttl": ttl.String(), "token_max_ttl": max.String(), "token_policies": c.PolicyName()}); err != nil {
 		return nil, "", err
 	}
-	id, err := admin.Read("auth/approle/role/oubli/role-id")
+	id, err := admin.Read(role+"/role-id")
 	if err != nil {
 		return nil, "", err
 	}
-	secret, err := admin.Write("auth/approle/role/oubli/secret-id", nil)
+	secret, err := admin.Write(role+"/secret-id", nil)
 	if err != nil {
 		return nil, "", err
 	}
