@@ -121,7 +121,7 @@ func (e *Engine) AppRole(c *roottransit.Config, ttl, max time.Duration) (*roottr
 	if _, err := admin.Write(role, map[string]any{"token_ttl": ttl.String(), "token_max_ttl": max.String(), "token_policies": c.PolicyName()}); err != nil {
 		return nil, "", err
 	}
-	id, err := admin.Read(role+"/role-id")
+	id, err := admin.Read(role + "/role-id")
 	if err != nil {
 		return nil, "", err
 	}
