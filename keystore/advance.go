@@ -12,8 +12,8 @@ const (
 	// maxSuperseded bounds how many superseded roots live, or are dying, at a time, and with
 	// them the epoch record, which every process reads with each poll, and what a root store
 	// holds. When it is reached an advance waits until the oldest is gone. From half of it on
-	// advances keep a distance, so that it is not reached in a burst and then for the whole
-	// of a grace and delay not again.
+	// advances keep a distance: a burst must not reach it, for then nobody could advance for
+	// the whole of a grace and delay.
 	maxSuperseded = 128
 
 	// moveBudget bounds how many rings one commit moves, and so an advance's memory.
