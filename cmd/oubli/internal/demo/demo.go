@@ -28,7 +28,7 @@ type hooks struct {
 // story is one run of the demo.
 type story struct {
 	*world
-	shop
+	plain
 	out     io.Writer
 	h       *hooks
 	reached []string // what the receiver saw
@@ -48,7 +48,7 @@ func run(ctx context.Context, out io.Writer, h *hooks) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	s := &story{world: &world{dir: dir}, out: out, h: h}
-	if s.shop, err = openShop(); err != nil {
+	if s.plain, err = readPlain(); err != nil {
 		return err
 	}
 	defer func() {

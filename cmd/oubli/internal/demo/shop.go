@@ -66,13 +66,13 @@ func text(p *string) string {
 	return *p
 }
 
-// shop is the data in the clear, as the application would get it from its users.
-type shop struct {
+// plain is the data in the clear, as the application would get it from its users.
+type plain struct {
 	customers []Customer
 	invoices  []Invoice
 }
 
-func openShop() (s shop, err error) {
+func readPlain() (s plain, err error) {
 	r, err := readTable("chinook/customers.csv")
 	if err != nil {
 		return s, err

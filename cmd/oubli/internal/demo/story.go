@@ -14,23 +14,13 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
-// opening writes the shop through wrapped repositories.
+// opening makes the shop.
 func (s *story) opening(ctx context.Context) error {
 	s.head("A music shop, sealed")
 	s.say("   Chinook has %d customers and %d invoices. In %s, the keystore is in", len(s.customers), len(s.invoices), s.dir)
 	s.say("   keys/, the root in root/, the tables in data/. The grace is 0: erasures are final at once.")
-	if err := s.build(ctx); err != nil {
+	if err := s.build(ctx, s.plain, 0); err != nil {
 		return err
-	}
-	for _, c := range s.customers {
-		if _, err := s.live.customers.Create(ctx, c); err != nil {
-			return err
-		}
-	}
-	for _, i := range s.invoices {
-		if _, err := s.live.invoices.Create(ctx, i); err != nil {
-			return err
-		}
 	}
 	found, err := s.plaintext("data", "keys", "root")
 	if err != nil {

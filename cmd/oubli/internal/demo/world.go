@@ -6,6 +6,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/oubli/oubli/fieldcrypt"
 	"github.com/oubli/oubli/keystore"
@@ -36,8 +37,9 @@ type data struct {
 	invoices     fieldcrypt.Repository[Invoice, int64]
 }
 
-// build makes the keystore, the root in another folder, and the empty tables.
-func (w *world) build(ctx context.Context) error {
+// build makes the keystore, the root in another folder, and the tables with the shop's
+// rows, which are written through wrapped repositories.
+func (w *world) build(ctx context.Context, p plain, grace time.Duration) error {
 	for _, d := range []string{"keys", "root", "data", "backup"} {
 		if err := os.Mkdir(w.path(d), 0o700); err != nil {
 			return err
@@ -51,15 +53,27 @@ func (w *world) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := keystore.Create(ctx, b, w.roots, &keystore.CreateOptions{Grace: 0}); err != nil {
+	if err := keystore.Create(ctx, b, w.roots, &keystore.CreateOptions{Grace: grace}); err != nil {
 		return errors.Join(err, b.Close())
 	}
 	if w.keys, err = keystore.Open(ctx, b, w.roots, nil); err != nil {
 		return errors.Join(err, b.Close())
 	}
 	w.bolt = b
-	w.live, err = tables(w.keys, w.path("data"))
-	return err
+	if w.live, err = tables(w.keys, w.path("data")); err != nil {
+		return err
+	}
+	for _, c := range p.customers {
+		if _, err := w.live.customers.Create(ctx, c); err != nil {
+			return err
+		}
+	}
+	for _, i := range p.invoices {
+		if _, err := w.live.invoices.Create(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tables wraps the tables in a folder.
