@@ -1,6 +1,7 @@
 package anonymize
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -21,7 +22,8 @@ type Request struct {
 	// future id.
 	Unknown bool
 
-	// Actor is who asks, if not the Options' Actor. Stored.
+	// Actor is who asks, if neither who [keystore.WithActor] names nor the Options' Actor.
+	// Stored.
 	Actor string
 }
 
@@ -69,6 +71,7 @@ func (e *Eraser) AnonymizeWith(ctx context.Context, r *Request, subjects ...keys
 			break
 		}
 	}
+	e.remember(ctx, done)
 	results := make([]Result, len(subjects))
 	for i, s := range subjects {
 		results[i] = done[s]
@@ -113,6 +116,7 @@ func (e *Eraser) RequestWith(ctx context.Context, r *Request, subjects ...keysto
 // did already is theirs to undo. Once the first row may have been blanked, Cancel
 // fails with [keystore.ErrState].
 func (e *Eraser) Cancel(ctx context.Context, s keystore.Subject) error {
+	ctx = e.acting(ctx)
 	if inReceiver(ctx) {
 		return fmt.Errorf("anonymize: a receiver cannot cancel the erasure that it is called for; return an error: %w", keystore.ErrState)
 	}
@@ -129,7 +133,11 @@ func (e *Eraser) Cancel(ctx context.Context, s keystore.Subject) error {
 		return err
 	}
 	defer f.land(false)
-	return e.keys.Cancel(ctx, s)
+	if err := e.keys.Cancel(ctx, s); err != nil {
+		return err
+	}
+	e.retries.clear(s)
+	return nil
 }
 
 // requests turns a call's arguments into requests for the keystore, sorted and each
@@ -138,10 +146,7 @@ func (e *Eraser) requests(ctx context.Context, r *Request, subjects []keystore.S
 	if r == nil {
 		r = &Request{}
 	}
-	actor := r.Actor
-	if actor == "" {
-		actor = e.o.Actor
-	}
+	actor := cmp.Or(r.Actor, keystore.ActorOf(ctx), e.o.Actor)
 	sorted := slices.SortedFunc(slices.Values(subjects), bySubject)
 	sorted = slices.Compact(sorted)
 	var rs []keystore.Request

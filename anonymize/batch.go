@@ -148,6 +148,7 @@ func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
 		return err
 	}
 	claimed = true
+	b.e.retries.begin(s)
 	st, err := b.e.status(f.ctx, s)
 	if err != nil {
 		return err
@@ -178,6 +179,7 @@ func (b *batch) prepare(ctx context.Context, r keystore.Request) (err error) {
 			return b.settled(f.ctx, st, r.Keep)
 		}
 	}
+	b.e.flights.reach(s, blanking)
 	if err := b.e.blank(f.ctx, s, st.Journal.Keep); err != nil {
 		return err
 	}

@@ -30,13 +30,15 @@ func logged(err error) slog.Value {
 	if !errors.As(err, &c) {
 		return slog.StringValue(err.Error())
 	}
-	return slog.StringValue(c.safe())
+	return slog.StringValue(c.Public())
 }
 
-func (e *CallbackError) safe() string {
+// Public is the error for those who may not see personal values, and for logs: what
+// failed on what, and where or with which type.
+func (e *CallbackError) Public() string {
 	switch cause := e.Err.(type) {
 	case *CallbackError:
-		return fmt.Sprintf("%s of %s: %s", e.Op, e.On, cause.safe())
+		return fmt.Sprintf("%s of %s: %s", e.Op, e.On, cause.Public())
 	case *panicked, *keystore.Error:
 		return e.Error()
 	default:

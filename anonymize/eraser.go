@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oubli/oubli/keystore"
@@ -16,7 +17,8 @@ import (
 // Options of an [Eraser]. The zero value of each field is its default.
 type Options struct {
 	// Actor is who asks for the erasures of this process, for the journal. Not
-	// secret and stored: no personal names. A [Request] can name another.
+	// secret and stored: no personal names. A call's context ([keystore.WithActor]) or a
+	// [Request] can name another.
 	Actor string
 
 	// Worker names this process among those that work on the same keystore. No two
@@ -61,6 +63,7 @@ type Eraser struct {
 	o       Options
 	flights flights
 	retries retries
+	workers atomic.Int32 // calls of Run
 	wake    chan struct{}
 
 	mu        sync.Mutex
@@ -117,7 +120,7 @@ func (e *Eraser) Retire(ctx context.Context, kind, name string) error {
 	e.receivers = slices.DeleteFunc(e.receivers, func(r receiver) bool { return r.kind == kind && r.name == name })
 	e.recorded[kind] = slices.DeleteFunc(e.recorded[kind], func(n string) bool { return n == name })
 	e.mu.Unlock()
-	e.retries.prune(func(keystore.Subject) bool { return false })
+	e.retries.hurryAll()
 	e.nudge()
 	return nil
 }
@@ -179,8 +182,11 @@ func (e *Eraser) receiversOf(kind string) []receiver {
 	return rs
 }
 
-// kinds returns the kinds that this process has tables or receivers for.
-func (e *Eraser) kinds() []string {
+// Keystore returns the keystore that the Eraser was made for.
+func (e *Eraser) Keystore() *keystore.Store { return e.keys }
+
+// Kinds returns the kinds that this process has tables or receivers for, sorted.
+func (e *Eraser) Kinds() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var kinds []string

@@ -25,6 +25,7 @@ type flight struct {
 	subject keystore.Subject
 	ctx     context.Context // ends when the right is lost
 	cancel  context.CancelCauseFunc
+	at      string        // the receiver that is being called, or blanking; behind flights.mu
 	landed  chan struct{} // closed when the subject is free again
 	after   chan struct{} // whoever interrupted it closes it when done; nil if nobody did
 	renewal sync.WaitGroup
@@ -58,6 +59,25 @@ func (e *Eraser) depart(ctx context.Context, s keystore.Subject, wait bool) (*fl
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+}
+
+// now tells what a flight of a subject is at; empty if there is none.
+func (fs *flights) now(s keystore.Subject) string {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f := fs.m[s]; f != nil {
+		return f.at
+	}
+	return ""
+}
+
+// reach notes what the work on a subject has come to.
+func (fs *flights) reach(s keystore.Subject, at string) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f := fs.m[s]; f != nil {
+		f.at = at
 	}
 }
 

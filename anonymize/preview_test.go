@@ -45,7 +45,7 @@ func TestPreviewTellsAndChangesNothing(t *testing.T) {
 func TestPreviewOfWhatWouldNotHappen(t *testing.T) {
 	ctx := background(t)
 	p := newProcess(t, 1, 2, 3)
-	require.NoError(t, p.keys.Restrict(ctx, subj(t, "customer/1"), &keystore.RestrictOptions{Hold: "court order 7"}))
+	require.NoError(t, joined(p.keys.Restrict(ctx, &keystore.RestrictOptions{Hold: "court order 7"}, subj(t, "customer/1"))))
 	plan, err := p.eraser.Preview(ctx, subj(t, "customer/1"))
 	require.NoError(t, err)
 	require.Equal(t, "court order 7", plan.Hold)

@@ -83,12 +83,18 @@ func (e *Eraser) fromStatus(ctx context.Context, st keystore.Status, keep []stri
 type BatchError struct {
 	Of     int // subjects in the call
 	Failed []Result
+
+	what string // is the matter with the failed; empty: they are not erased
 }
 
 // Error names at most ten of them.
 func (b *BatchError) Error() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "anonymize: %d of %d subjects are not erased", len(b.Failed), b.Of)
+	what := b.what
+	if what == "" {
+		what = "are not erased"
+	}
+	fmt.Fprintf(&s, "anonymize: %d of %d subjects %s", len(b.Failed), b.Of, what)
 	for i, r := range b.Failed {
 		if i == 10 {
 			fmt.Fprintf(&s, "; and %d more", len(b.Failed)-i)

@@ -1,6 +1,7 @@
 package anonymize
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	require.True(t, r.due(s, now))
 	require.Equal(t, longestBackoff, r.next(now))
 	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
-		r.failed(s, now, time.Second)
+		r.failed(s, errors.New("down"), now, time.Second)
 		require.Equal(t, pause*time.Second, r.next(now))
 		require.False(t, r.due(s, now.Add(pause*time.Second-1)))
 		now = now.Add(pause * time.Second)
@@ -29,7 +30,7 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	require.False(t, r.due(s, now))
 	r.prune(func(keystore.Subject) bool { return false })
 	require.True(t, r.due(s, now))
-	r.failed(s, now, time.Second)
+	r.failed(s, errors.New("down"), now, time.Second)
 	require.Equal(t, time.Second, r.next(now), "what was forgotten begins anew")
 	r.clear(s)
 	require.True(t, r.due(s, now))

@@ -77,13 +77,13 @@ func TestHoldRefuses(t *testing.T) {
 	ctx := background(t)
 	p := newProcess(t, 1, 2)
 	p.listen("crm", nil)
-	require.NoError(t, p.keys.Restrict(ctx, subj(t, "customer/1"), &keystore.RestrictOptions{Hold: "court order 7"}))
+	require.NoError(t, joined(p.keys.Restrict(ctx, &keystore.RestrictOptions{Hold: "court order 7"}, subj(t, "customer/1"))))
 	results, err := p.eraser.Anonymize(ctx, subj(t, "customer/1"), subj(t, "customer/2"))
 	require.ErrorIs(t, err, keystore.ErrHeld)
 	require.Equal(t, []string{"restricted", "erased"}, []string{results[0].State, results[1].State})
 	require.Equal(t, []string{"crm customer/2"}, p.heard())
 
-	require.NoError(t, p.keys.Release(ctx, subj(t, "customer/1")))
+	require.NoError(t, joined(p.keys.Release(ctx, subj(t, "customer/1"))))
 	_, err = p.eraser.Anonymize(ctx, subj(t, "customer/1"))
 	require.NoError(t, err)
 }
@@ -196,3 +196,6 @@ func TestErasedAgainAfterReadmission(t *testing.T) {
 	require.NoError(t, p.invoiceC.Open(ctx, &i))
 	require.Equal(t, fieldcrypt.StatusErased, i.Privacy)
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }

@@ -62,6 +62,22 @@ func (e *Eraser) RegisterTables(t Tables) {
 	e.register(g)
 }
 
+// Tables describes the registered tables of a kind, in the order of registering; those of
+// all kinds if it is empty.
+func (e *Eraser) Tables(kind string) []TableInfo {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []TableInfo
+	for _, r := range e.tables {
+		for _, info := range r.infos() {
+			if kind == "" || info.Kind == kind {
+				all = append(all, info)
+			}
+		}
+	}
+	return all
+}
+
 // registered is what an Eraser has of tables: one Table, whose row type does not matter
 // any more, or a group of them that are blanked together.
 type registered interface {

@@ -27,6 +27,8 @@ func (e *Eraser) Run(ctx context.Context) error {
 	if err := e.Check(); err != nil {
 		return err
 	}
+	e.workers.Add(1)
+	defer e.workers.Add(-1)
 	var advanced time.Time
 	for ctx.Err() == nil {
 		pause, err := e.round(ctx)
@@ -53,9 +55,12 @@ func (e *Eraser) Run(ctx context.Context) error {
 	return nil
 }
 
+// Working tells whether a [Eraser.Run] of this Eraser is going on.
+func (e *Eraser) Working() bool { return e.workers.Load() > 0 }
+
 // round works on what is due once, and tells how long nothing will be.
 func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
-	if err := e.record(ctx, e.kinds()...); err != nil {
+	if err := e.record(ctx, e.Kinds()...); err != nil {
 		return e.o.Interval, err
 	}
 	var due []keystore.Request
@@ -68,7 +73,11 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		pending[st.Subject] = true
 		j, now := st.Journal, time.Now()
 		taken := j.Claim != "" && j.Claim != e.o.Worker && now.Before(j.ClaimUntil)
-		if !taken && e.retries.due(st.Subject, now) {
+		switch {
+		case !e.retries.due(st.Subject, now):
+		case taken:
+			e.retries.taken(st.Subject, now, e.o.Interval)
+		default:
 			due = append(due, keystore.Request{Subject: st.Subject, Keep: st.Journal.Keep})
 		}
 		if full = len(due) == roundSize; full {
@@ -99,7 +108,7 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		case errors.Is(r.Err, keystore.ErrConflict): // errBusy too
 			e.retries.later(s, time.Now(), e.o.Interval)
 		case r.Err != nil:
-			e.retries.failed(s, time.Now(), e.o.Backoff)
+			e.retries.failed(s, r.Err, time.Now(), e.o.Backoff)
 		default:
 			e.retries.clear(s)
 		}
