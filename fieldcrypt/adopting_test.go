@@ -44,7 +44,7 @@ func bringAbout(t testing.TB, keys *keystore.Store, with func()) {
 	erase(t, keys, erased)
 	erase(t, keys, readmitted)
 	erasing(t, keys, beingErased)
-	require.NoError(t, keys.Restrict(ctx, subject(t, restricted), &keystore.RestrictOptions{Purposes: []string{"care"}}))
+	require.NoError(t, joined(keys.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"care"}}, subject(t, restricted))))
 	require.NoError(t, keys.Readmit(ctx, subject(t, readmitted)))
 	_, err := keys.Withdraw(ctx, subject(t, withdrawn), "")
 	require.NoError(t, err)
@@ -239,7 +239,7 @@ func TestPrivateThatHoldsPlaintext(t *testing.T) {
 	// What was withheld is sealed once it may be: nothing is lost.
 	row := stored(restricted, "Lovelace")
 	require.NoError(t, c.Open(ctx, &row))
-	require.NoError(t, keys.Release(ctx, subject(t, restricted)))
+	require.NoError(t, joined(keys.Release(ctx, subject(t, restricted))))
 	row = seal(t, c, row)
 	require.NoError(t, c.Open(ctx, &row))
 	text, ok := row.Text.Get()

@@ -2,6 +2,7 @@ package fieldcrypt_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -30,7 +31,7 @@ func TestReadingNeverFailsForOnePerson(t *testing.T) {
 	require.NoError(t, err)
 	erase(t, keys, 1)
 	erasing(t, keys, 2)
-	require.NoError(t, keys.Restrict(ctx, subject(t, 3), &keystore.RestrictOptions{Purposes: []string{"care"}}))
+	require.NoError(t, joined(keys.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"care"}}, subject(t, 3))))
 
 	open := append([]customer(nil), rows...)
 	require.NoError(t, c.Open(ctx, &open[0], &open[1], &open[2], &open[3]))
@@ -155,7 +156,7 @@ func TestWithheldRowsLoseNothing(t *testing.T) {
 	keys := keystoretest.New(t)
 	c := newCodec[customer](t, keys, "customers", nil)
 	stored := seal(t, c, ada(1))
-	require.NoError(t, keys.Restrict(ctx, subject(t, 1), nil))
+	require.NoError(t, joined(keys.Restrict(ctx, nil, subject(t, 1))))
 	row := stored
 	require.NoError(t, c.Open(ctx, &row))
 
@@ -172,7 +173,7 @@ func TestWithheldRowsLoseNothing(t *testing.T) {
 	require.Equal(t, "FR", part.Country)
 	require.Equal(t, stored, seal(t, c, stored), "what is as stored stays")
 
-	require.NoError(t, keys.Release(ctx, subject(t, 1)))
+	require.NoError(t, joined(keys.Release(ctx, subject(t, 1))))
 	_, err = c.Seal(ctx, row)
 	require.ErrorIs(t, err, keystore.ErrState, "still refused when the restriction is gone")
 
@@ -183,12 +184,12 @@ func TestWithheldRowsLoseNothing(t *testing.T) {
 	}
 	notes := newCodec[note](t, keys, "notes", nil)
 	n := seal(t, notes, note{ID: 1, Text: fieldcrypt.NewPrivate("secret")})
-	require.NoError(t, keys.Restrict(ctx, subject(t, 1), nil))
+	require.NoError(t, joined(keys.Restrict(ctx, nil, subject(t, 1))))
 	withheld := n
 	require.NoError(t, notes.Open(ctx, &withheld))
 	require.Equal(t, fieldcrypt.StatusWithheld, withheld.Text.Status())
 	again := seal(t, notes, withheld)
-	require.NoError(t, keys.Release(ctx, subject(t, 1)))
+	require.NoError(t, joined(keys.Release(ctx, subject(t, 1))))
 	require.NoError(t, notes.Open(ctx, &again))
 	text, ok := again.Text.Get()
 	require.True(t, ok)
@@ -316,9 +317,9 @@ func TestForgedBlanks(t *testing.T) {
 	seal(t, c, address1{ID: 1, Name: "Ada"})
 	forged := address1{ID: 1, Name: "oubli1~0123456789~Erased"}
 	require.ErrorIs(t, c.Open(ctx, &forged), keystore.ErrTampered)
-	require.NoError(t, keys.Restrict(ctx, subject(t, 1), nil))
+	require.NoError(t, joined(keys.Restrict(ctx, nil, subject(t, 1))))
 	require.ErrorIs(t, c.Open(ctx, &forged), keystore.ErrTampered)
-	require.NoError(t, keys.Release(ctx, subject(t, 1)))
+	require.NoError(t, joined(keys.Release(ctx, subject(t, 1))))
 	_, err := keys.Withdraw(ctx, subject(t, 1), "other")
 	require.NoError(t, err)
 	require.ErrorIs(t, c.Open(ctx, &forged), keystore.ErrTampered)
@@ -408,3 +409,6 @@ func TestExportOfARowOfStrings(t *testing.T) {
 	require.Equal(t, "Grace", values[1].Value)
 	require.Equal(t, "grace@example.com", values[2].Value)
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }

@@ -116,7 +116,7 @@ func TestRowCodecErasedAndWithheld(t *testing.T) {
 	rows := stored()
 	require.NoError(t, b.Seal(ctx, rows))
 	erase(t, keys, "5")
-	require.NoError(t, keys.Restrict(ctx, subject(t, "6"), nil))
+	require.NoError(t, joined(keys.Restrict(ctx, nil, subject(t, "6"))))
 	n, err := b.Open(ctx, rows)
 	require.NoError(t, err)
 	require.Equal(t, fieldcrypt.OpenCounts{Open: 1, Withheld: 1, Erased: 1}, n)

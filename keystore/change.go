@@ -317,6 +317,15 @@ func (s *Store) planWorks(ctx context.Context, plan *pagePlan, r *ring, oldEntry
 	return nil
 }
 
+// changeEach is change; its errors say what was tried.
+func (s *Store) changeEach(ctx context.Context, op string, subjects []Subject, f func(*ring) outcome) (errs []error, err error) {
+	errs, err = s.change(ctx, subjects, f, nil)
+	for i := range errs {
+		errs[i] = wrapOp(op, subjects[i], errs[i])
+	}
+	return errs, err
+}
+
 // changeOne is change for a single subject.
 func (s *Store) changeOne(ctx context.Context, op string, sub Subject, f func(*ring) outcome) error {
 	errs, err := s.change(ctx, []Subject{sub}, f, nil)

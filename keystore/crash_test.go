@@ -44,9 +44,9 @@ func operations() []operation {
 			after: func(s *scene) (bool, error) { return len(s.fay.live) == 3 && len(s.ann.live) == 3, nil }},
 		{name: "rotate", run: func(s *scene) error { _, err := s.store.Rotate(s.ctx, s.ann.sub, s.bob.sub); return err },
 			after: func(s *scene) (bool, error) { return len(s.ann.live) >= 4 && len(s.bob.live) >= 4, nil }},
-		{name: "restrict", run: func(s *scene) error { return s.store.Restrict(s.ctx, s.ann.sub, nil) },
+		{name: "restrict", run: func(s *scene) error { return joined(s.store.Restrict(s.ctx, nil, s.ann.sub)) },
 			after: is(ann, keystore.StateRestricted)},
-		{name: "release", run: func(s *scene) error { return s.store.Release(s.ctx, s.carl.sub) },
+		{name: "release", run: func(s *scene) error { return joined(s.store.Release(s.ctx, s.carl.sub)) },
 			after: is(func(s *scene) *person { return s.carl }, keystore.StateActive)},
 		{name: "request", run: func(s *scene) error {
 			_, err := s.store.RequestErasure(s.ctx, keystore.Request{Subject: s.ann.sub}, keystore.Request{Subject: s.bob.sub})

@@ -142,7 +142,7 @@ func lacks(e *entry, purposes []string) bool {
 // still open what they sealed. Erased, erasing and unknown subjects are refused. errs is
 // parallel to subjects.
 func (s *Store) Rotate(ctx context.Context, subjects ...Subject) (errs []error, err error) {
-	errs, err = s.change(ctx, subjects, func(r *ring) outcome {
+	return s.changeEach(ctx, "rotate the keys of", subjects, func(r *ring) outcome {
 		if err := mustLive(r); err != nil {
 			return outcome{err: err}
 		}
@@ -161,11 +161,7 @@ func (s *Store) Rotate(ctx context.Context, subjects ...Subject) (errs []error, 
 			works[0].kind = workRestricted
 		}
 		return outcome{changed: len(purposes) > 0, works: works}
-	}, nil)
-	for i := range errs {
-		errs[i] = wrapOp("rotate the keys of", subjects[i], errs[i])
-	}
-	return errs, err
+	})
 }
 
 // mustLive refuses subjects without usable keys.

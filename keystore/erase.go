@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 type Request struct {
 	Subject Subject
 	Keep    []string // purposes that must stay, restricted to themselves
-	Actor   string   // who asked, for the journal
+	Actor   string   // who asked, for the journal and the history; empty: who WithActor names
 	Unknown bool     // erase also a subject that was never seen: it leaves a tombstone
 }
 
@@ -83,9 +84,12 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 	for i := range rs {
 		sub := rs[i].Subject
 		subjects[i] = sub
-		if requests[sub] = &rs[i]; sub.IsZero() {
+		if sub.IsZero() {
 			continue
 		}
+		q := rs[i]
+		q.Actor = cmp.Or(q.Actor, ActorOf(ctx))
+		requests[sub] = &q
 		if _, ok := receivers[sub.Kind()]; !ok {
 			if receivers[sub.Kind()], err = s.Receivers(ctx, sub.Kind()); err != nil {
 				return nil, nil, err
@@ -114,7 +118,7 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 		}
 		destroyed = append(destroyed, *r.journal)
 		s.lease.unsettle(r.journal)
-		return r.destroy(now)
+		return r.destroy(cmp.Or(q.Actor, r.journal.Actor), now)
 	}, nil)
 	for i := range destroyed { // who asked between then and the commit counts from before it
 		s.lease.unsettle(&destroyed[i])
@@ -148,6 +152,7 @@ func (r *ring) request(q *Request, receivers []string, now time.Time) outcome {
 			return outcome{err: fmt.Errorf("%w: the erasure under way keeps %q and has begun; ask again when it is done", ErrState, more)}
 		}
 		r.journal.Keep = slices.DeleteFunc(slices.Clone(r.journal.Keep), func(p string) bool { return slices.Contains(more, p) })
+		r.enter(ChangeRequested, q.Actor, now)
 		return outcome{changed: true}
 	case StateRestricted:
 		if r.kept && len(q.Keep) > 0 && !slices.ContainsFunc(r.purposes, func(p string) bool { return !slices.Contains(q.Keep, p) }) {
@@ -162,11 +167,12 @@ func (r *ring) request(q *Request, receivers []string, now time.Time) outcome {
 	r.journal = &Journal{Event: newID(), Requested: now, Actor: q.Actor, before: r.state,
 		Receivers: slices.Clone(receivers), Keep: slices.Compact(keep)}
 	r.state = StateErasing
+	r.enter(ChangeRequested, q.Actor, now)
 	return outcome{changed: true, works: []work{{kind: workPending, tomb: Tombstone{Event: r.journal.Event}}}}
 }
 
 // destroy drops the keys of an erasing ring.
-func (r *ring) destroy(now time.Time) outcome {
+func (r *ring) destroy(actor string, now time.Time) outcome {
 	j := r.journal
 	var kept []string
 	for _, k := range r.keys {
@@ -192,9 +198,11 @@ func (r *ring) destroy(now time.Time) outcome {
 			r.dropped[i].erased = true
 		}
 		r.state, r.purposes, r.kept = StateErased, nil, false
+		r.enter(ChangeErased, actor, now)
 		return outcome{changed: true, works: works}
 	}
 	r.state, r.purposes, r.kept = StateRestricted, kept, true
+	r.enter(ChangeReduced, actor, now)
 	for _, p := range gone {
 		if !slices.Contains(r.gone, p) {
 			r.gone = append(r.gone, p)
@@ -291,6 +299,7 @@ func (s *Store) Cancel(ctx context.Context, sub Subject) error {
 			before = StateActive
 		}
 		r.state = before
+		r.enter(ChangeCancelled, ActorOf(ctx), s.now())
 		works := []work{{kind: workNote}}
 		if before == StateRestricted {
 			works = []work{{kind: workRestricted}}

@@ -15,6 +15,7 @@ import (
 //	page  'r'  shard (2) subject its rings
 //	ff    'e'                    the epoch record
 //	ff    'n'  kind              the recorded receivers of a kind
+//	ff    'b'  id (16)           what was asked for several subjects at once
 const (
 	kindPage     = 'k'
 	kindCounter  = 'c'
@@ -22,6 +23,7 @@ const (
 	kindRing     = 'r'
 	kindEpoch    = 'e'
 	kindReceiver = 'n'
+	kindBatch    = 'b'
 	globalPage   = 0xff
 
 	maxPages      = 32
@@ -89,6 +91,10 @@ func workRange(page uint8) (from, to []byte) {
 
 func receiverKey(kind string) []byte {
 	return append([]byte{globalPage, kindReceiver}, kind...)
+}
+
+func batchKey(id BatchID) []byte {
+	return append([]byte{globalPage, kindBatch}, id[:]...)
 }
 
 // splitRingKey takes a ring's key apart; ok is false for what is no ring key.

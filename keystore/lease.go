@@ -100,6 +100,22 @@ func (l *lease) holds() bool {
 	return true
 }
 
+// LeaseStatus tells how this process stands with its lease.
+type LeaseStatus struct {
+	Length time.Duration // L, see CreateOptions; 0 where no other process shares the keystore
+	Serves bool          // keys may be served from memory just now
+	Polled time.Time     // when the last poll was sent that was answered; zero before the first, and without a lease
+}
+
+// Lease tells how this process stands with its lease, without asking anybody.
+func (s *Store) Lease() LeaseStatus {
+	st := LeaseStatus{Length: s.lease.length, Serves: !s.closed.Load() && s.lease.holds()}
+	if sent := s.lease.sentWall.Load(); sent != 0 {
+		st.Polled = time.Unix(0, sent).UTC()
+	}
+	return st
+}
+
 // end makes the lease not hold, at once.
 func (l *lease) end() {
 	l.sentWall.Store(0)

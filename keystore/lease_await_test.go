@@ -118,7 +118,7 @@ func TestAWaitThatIsGivenUp(t *testing.T) {
 		_, err := a.store.Erase(ctx, keystore.Request{Subject: bob})
 		return err
 	})
-	given("restrict", func(ctx context.Context) error { return a.store.Restrict(ctx, carl, nil) })
+	given("restrict", func(ctx context.Context) error { return joined(a.store.Restrict(ctx, nil, carl)) })
 	given("withdraw", func(ctx context.Context) error { _, err := a.store.Withdraw(ctx, dora, "tax"); return err })
 	require.Equal(t, keystore.StateErasing, a.state(ann))
 	require.Equal(t, keystore.StateErased, a.state(bob), "what was changed stands")
@@ -126,7 +126,7 @@ func TestAWaitThatIsGivenUp(t *testing.T) {
 	require.True(t, a.keys(dora).Withdrawn("tax"))
 	// Whoever asks again gets it all.
 	a.must(ann, bob)
-	require.NoError(t, a.store.Restrict(c.ctx, carl, nil))
+	require.NoError(t, joined(a.store.Restrict(c.ctx, nil, carl)))
 	e, err := a.store.Withdraw(c.ctx, dora, "tax")
 	require.NoError(t, err)
 	require.True(t, e.Final)
@@ -142,8 +142,8 @@ func TestNobodyWaitsForNobody(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, info.Lease)
 	require.Less(t, took(func() {
-		require.NoError(t, s.Restrict(t.Context(), ann, nil))
-		require.NoError(t, s.Release(t.Context(), ann))
+		require.NoError(t, joined(s.Restrict(t.Context(), nil, ann)))
+		require.NoError(t, joined(s.Release(t.Context(), ann)))
 		_, err = s.RequestErasure(t.Context(), keystore.Request{Subject: ann})
 		require.NoError(t, err)
 		require.NoError(t, s.AwaitErasing(t.Context(), ann))

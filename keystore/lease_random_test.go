@@ -179,7 +179,7 @@ func (g *gang) change(p *process, r *rand.Rand) error {
 	case 1, 2:
 		g.hands <- struct{}{}
 		defer func() { <-g.hands }()
-		err := p.store.Restrict(ctx, v.sub, nil)
+		err := joined(p.store.Restrict(ctx, nil, v.sub))
 		if errors.Is(err, keystore.ErrErased) {
 			return nil
 		}
@@ -192,10 +192,10 @@ func (g *gang) change(p *process, r *rand.Rand) error {
 			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
 		}
 		v.barred.Store(false)
-		err = p.store.Release(ctx, v.sub)
+		err = joined(p.store.Release(ctx, v.sub))
 		for try := 0; try < 20 && err != nil && !errors.Is(err, keystore.ErrErased); try++ {
 			p.heal()
-			err = p.store.Release(p.c.ctx, v.sub)
+			err = joined(p.store.Release(p.c.ctx, v.sub))
 		}
 		if err != nil && !errors.Is(err, keystore.ErrErased) {
 			return err

@@ -25,7 +25,7 @@ func TestACutOffProcessIsOutwaited(t *testing.T) {
 			_, err := a.store.Withdraw(a.c.ctx, sub, "tax")
 			return err
 		},
-		"restrict": func(a *process, sub keystore.Subject) error { return a.store.Restrict(a.c.ctx, sub, nil) },
+		"restrict": func(a *process, sub keystore.Subject) error { return joined(a.store.Restrict(a.c.ctx, nil, sub)) },
 	}
 	for name, op := range ops {
 		for how, cut := range map[string]wire{"hangs": hang, "fails": refuse} {
@@ -90,7 +90,7 @@ func TestOthersSeeAChangeWithTheNextPoll(t *testing.T) {
 	k := []keystore.Keys{b.keys(ann), b.keys(bob)}
 	ctx, cancel := context.WithCancel(c.ctx)
 	cancel()
-	require.Error(t, a.store.Restrict(ctx, bob, nil), "nothing is changed by a call that was over")
+	require.Error(t, joined(a.store.Restrict(ctx, nil, bob)), "nothing is changed by a call that was over")
 	a.request(ann)
 	require.True(t, keystore.Fresh(k...))
 	require.Equal(t, keystore.StateActive, b.state(ann), "from its memory")

@@ -266,7 +266,7 @@ func TestReadOnly(t *testing.T) {
 	require.Equal(t, "Bob", text)
 	_, err = r.Erase(ctx, keystore.Request{Subject: bob})
 	require.ErrorIs(t, err, keystore.ErrReadOnly)
-	require.ErrorIs(t, r.Restrict(ctx, bob, nil), keystore.ErrReadOnly)
+	require.ErrorIs(t, joined(r.Restrict(ctx, nil, bob)), keystore.ErrReadOnly)
 	k, err := r.Ensure(ctx, nil, []string{""}, subject(t, 3))
 	require.NoError(t, err)
 	require.ErrorIs(t, k[0].WriteErr(), keystore.ErrUnknownSubject)

@@ -108,10 +108,10 @@ func (h *history) actions() map[string]func(*rapid.T) {
 		}),
 		"restrict": step(func(t *rapid.T) {
 			hold := rapid.SampledFrom([]string{"", "", "a law suit"}).Draw(t, "hold")
-			oneOf(t, h.store.Restrict(h.ctx, one(t).sub, &keystore.RestrictOptions{Purposes: which(t, 0), Hold: hold}), refusals...)
+			oneOf(t, joined(h.store.Restrict(h.ctx, &keystore.RestrictOptions{Purposes: which(t, 0), Hold: hold}, one(t).sub)), refusals...)
 			h.sync(nil)
 		}),
-		"release": step(func(t *rapid.T) { oneOf(t, h.store.Release(h.ctx, one(t).sub), refusals...); h.sync(nil) }),
+		"release": step(func(t *rapid.T) { oneOf(t, joined(h.store.Release(h.ctx, one(t).sub)), refusals...); h.sync(nil) }),
 		"request": step(func(t *rapid.T) {
 			errs, err := h.store.RequestErasure(h.ctx, keystore.Request{Subject: one(t).sub, Keep: which(t, 0)})
 			require.NoError(t, err)

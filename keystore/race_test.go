@@ -225,14 +225,14 @@ func (c *crowd) rotate(ctx context.Context, n int) error {
 
 func (c *crowd) restrict(ctx context.Context, n int) error {
 	v := c.pick(n)
-	err := c.s.Restrict(ctx, v.sub, nil)
+	err := joined(c.s.Restrict(ctx, nil, v.sub))
 	if err == nil {
 		v.barred.Store(true)
 		c.restricted.Add(1)
 		err = c.readAll(ctx, v)
 		v.barred.Store(false)
 		if err == nil {
-			err = c.s.Release(ctx, v.sub)
+			err = joined(c.s.Release(ctx, v.sub))
 		}
 	}
 	if errors.Is(err, keystore.ErrErased) {

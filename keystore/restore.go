@@ -159,6 +159,7 @@ func (r *ring) replay(tombs []Tombstone, now time.Time) outcome {
 		if t.Erased || len(t.Keep) > 0 {
 			r.journal = &Journal{Event: t.Event, Requested: t.At, Keep: t.Keep, Destroyed: now}
 		}
+		r.enter(t.change(), "", t.At) // who asked is lost with the keystore
 		works = append(works, work{kind: workDestroyed, tomb: t})
 	}
 	if len(works) == 0 {
@@ -171,6 +172,17 @@ func (r *ring) replay(tombs []Tombstone, now time.Time) outcome {
 		works = append(works, work{kind: workPending, tomb: Tombstone{Event: r.journal.Event}})
 	}
 	return outcome{changed: true, works: works}
+}
+
+// change is how the history names the event.
+func (t *Tombstone) change() ChangeKind {
+	switch {
+	case t.Erased:
+		return ChangeErased
+	case len(t.Keep) > 0:
+		return ChangeReduced
+	}
+	return ChangeWithdrawn
 }
 
 // takes tells whether the event destroyed what there was for a purpose.

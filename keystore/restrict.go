@@ -13,15 +13,17 @@ type RestrictOptions struct {
 	Hold     string   // why destruction is refused until the release; empty: it is not
 }
 
-// Restrict stops all reading and writing of a subject but for listed purposes (GDPR
+// Restrict stops all reading and writing of subjects but for listed purposes (GDPR
 // art. 18), until Release; with a hold it also refuses destruction. When it returns, no
-// read that began before can still end with plaintext. A restricted subject takes the
-// new options.
-func (s *Store) Restrict(ctx context.Context, sub Subject, o *RestrictOptions) error {
+// read that began before can still end with plaintext: where processes share the keystore
+// it waits for the lease, once for all subjects. A restricted subject takes the new
+// options. errs is parallel to subjects, and holds why one of them was refused; err is
+// about the call as a whole.
+func (s *Store) Restrict(ctx context.Context, o *RestrictOptions, subjects ...Subject) (errs []error, err error) {
 	if o == nil {
 		o = &RestrictOptions{}
 	}
-	err := s.changeOne(ctx, "restrict", sub, func(r *ring) outcome {
+	errs, err = s.changeEach(ctx, "restrict", subjects, func(r *ring) outcome {
 		if err := mustLive(r); err != nil {
 			return outcome{err: err}
 		}
@@ -34,18 +36,20 @@ func (s *Store) Restrict(ctx context.Context, sub Subject, o *RestrictOptions) e
 			r.purposes = slices.Clone(o.Purposes)
 		}
 		r.state, r.hold = StateRestricted, o.Hold
+		r.enter(ChangeRestricted, ActorOf(ctx), s.now())
 		return outcome{changed: true, works: []work{{kind: workRestricted}}}
 	})
-	if err != nil {
-		return err
+	if err != nil || !slices.Contains(errs, nil) {
+		return errs, err
 	}
-	return wrapOp("restrict", sub, s.outwait(ctx, s.lease.expiry()))
+	return errs, wrapOp("restrict", Subject{}, s.outwait(ctx, s.lease.expiry()))
 }
 
-// Release ends a restriction and its hold. What an erasure kept stays restricted to its
-// purposes; only its hold is released. Releasing an active subject changes nothing.
-func (s *Store) Release(ctx context.Context, sub Subject) error {
-	return s.changeOne(ctx, "release", sub, func(r *ring) outcome {
+// Release ends the restrictions of subjects and their holds. What an erasure kept stays
+// restricted to its purposes; only its hold is released. Releasing an active subject
+// changes nothing. errs is parallel to subjects.
+func (s *Store) Release(ctx context.Context, subjects ...Subject) (errs []error, err error) {
+	return s.changeEach(ctx, "release", subjects, func(r *ring) outcome {
 		if err := mustLive(r); err != nil {
 			return outcome{err: err}
 		}
@@ -54,7 +58,9 @@ func (s *Store) Release(ctx context.Context, sub Subject) error {
 			return outcome{}
 		case r.kept && r.hold == "":
 			return outcome{err: fmt.Errorf("%w: it is restricted to what an erasure kept", ErrState)}
-		case r.kept:
+		}
+		r.enter(ChangeReleased, ActorOf(ctx), s.now())
+		if r.kept {
 			r.hold = ""
 			return outcome{changed: true, works: []work{{kind: workRestricted}}}
 		}
@@ -72,6 +78,7 @@ func (s *Store) Readmit(ctx context.Context, sub Subject) error {
 			return outcome{err: ErrUnknownSubject}
 		case StateErased:
 			r.state, r.gone = StateActive, nil
+			r.enter(ChangeReadmitted, ActorOf(ctx), s.now())
 			return outcome{changed: true, works: []work{{kind: workNote}}}
 		case StateErasing:
 			return outcome{err: fmt.Errorf("%w: the erasure is not done; it can be cancelled until the first row is blanked", ErrErasing)}
@@ -101,6 +108,7 @@ func (s *Store) Withdraw(ctx context.Context, sub Subject, purposes ...string) (
 			return outcome{}
 		}
 		r.gone = append(slices.Clone(r.gone), gone...)
+		r.enter(ChangeWithdrawn, ActorOf(ctx), s.now())
 		ids := r.drop(false, func(k ringKey) bool { return slices.Contains(gone, k.purpose) })
 		works := []work{{kind: workDestroyed, tomb: Tombstone{Keys: ids, Gone: gone}}}
 		if r.state == StateRestricted {

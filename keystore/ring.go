@@ -34,6 +34,7 @@ type clearPart struct {
 	journal  *Journal
 	entry    uint64 // the counter of this subject's entry on the worklist, 0 if none
 	last     event  // the last destruction
+	history  []byte // as stored: few who open a ring look at it; see changes and enter
 	extra    []byte // sections of later versions
 }
 
@@ -93,6 +94,7 @@ const (
 	secJournal     = 2
 	secEntry       = 3
 	secLast        = 4
+	secHistory     = 5
 
 	secKeys    = 1
 	secDropped = 2
@@ -121,6 +123,9 @@ func (c *clearPart) encode() []byte {
 	if c.last.counter != 0 {
 		b = appendSection(b, secLast, binary.AppendUvarint(c.last.id[:len(c.last.id):len(c.last.id)], c.last.counter))
 	}
+	if len(c.history) > 0 {
+		b = appendSection(b, secHistory, c.history)
+	}
 	return append(b, c.extra...)
 }
 
@@ -142,6 +147,9 @@ func (c *clearPart) decode(b []byte) error {
 			c.entry = p.uvarint()
 		case secLast:
 			c.last = event{id: EventID(p.fixed(16)), counter: p.uvarint()}
+		case secHistory:
+			for c.history = p.b; p.change(nil); {
+			}
 		default:
 			c.extra = keep(c.extra, tag, p)
 		}

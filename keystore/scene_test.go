@@ -32,7 +32,7 @@ func newScene(t require.TestingT, grace time.Duration) *scene {
 	p := s.people
 	s.ann, s.bob, s.carl, s.dora, s.eve, s.fay = p[0], p[1], p[2], p[3], p[4], p[5]
 	s.write([]string{"", "tax"}, p[:5]...)
-	require.NoError(t, s.store.Restrict(s.ctx, s.carl.sub, &keystore.RestrictOptions{Purposes: []string{"tax"}}))
+	require.NoError(t, joined(s.store.Restrict(s.ctx, &keystore.RestrictOptions{Purposes: []string{"tax"}}, s.carl.sub)))
 	_, err := s.store.Erase(s.ctx, keystore.Request{Subject: s.eve.sub})
 	require.NoError(t, err)
 	s.sync(only(s.eve))

@@ -76,6 +76,7 @@ type Status struct {
 	Journal  *Journal  `json:"journal,omitempty"` // the erasure under way, or the last
 	Final    bool      `json:"final"`             // what was destroyed is out of reach in every keystore copy
 	FinalAt  time.Time `json:"final_at,omitzero"` // the earliest time at which it will be; zero: not known, or nothing destroyed
+	History  []Change  `json:"history,omitempty"` // what was done and who asked, oldest first; the last 32
 }
 
 type ctxKey int
@@ -83,6 +84,7 @@ type ctxKey int
 const (
 	ctxPurpose ctxKey = iota
 	ctxReveal
+	ctxActor
 )
 
 // WithPurpose names what the caller reads and writes for. Restricted subjects that

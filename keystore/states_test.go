@@ -2,6 +2,7 @@ package keystore_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -16,8 +17,8 @@ func TestRestrictedSubjectsOpenForListedPurposes(t *testing.T) {
 	s := keystoretest.New(t)
 	ann := subject(t, 1)
 	id, sealed := seal(t, s, ann, "", "Ann")
-	require.ErrorIs(t, s.Restrict(ctx, subject(t, 9), nil), keystore.ErrUnknownSubject)
-	require.NoError(t, s.Restrict(ctx, ann, &keystore.RestrictOptions{Purposes: []string{"audit"}}))
+	require.ErrorIs(t, joined(s.Restrict(ctx, nil, subject(t, 9))), keystore.ErrUnknownSubject)
+	require.NoError(t, joined(s.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"audit"}}, ann)))
 
 	_, err := open(ctx, s, ann, id, sealed)
 	require.ErrorIs(t, err, keystore.ErrRestricted)
@@ -36,8 +37,8 @@ func TestRestrictedSubjectsOpenForListedPurposes(t *testing.T) {
 		listed = append(listed, st.Subject)
 	}
 	require.Equal(t, []keystore.Subject{ann}, listed)
-	require.NoError(t, s.Release(ctx, ann))
-	require.NoError(t, s.Release(ctx, ann))
+	require.NoError(t, joined(s.Release(ctx, ann)))
+	require.NoError(t, joined(s.Release(ctx, ann)))
 	_, err = open(ctx, s, ann, id, sealed)
 	require.NoError(t, err)
 	for range s.Restricted(ctx) {
@@ -51,7 +52,7 @@ func TestAHoldRefusesDestruction(t *testing.T) {
 	ann, bob := subject(t, 1), subject(t, 2)
 	seal(t, s, ann, "", "Ann")
 	seal(t, s, bob, "", "Bob")
-	require.NoError(t, s.Restrict(ctx, ann, &keystore.RestrictOptions{Hold: "case 7"}))
+	require.NoError(t, joined(s.Restrict(ctx, &keystore.RestrictOptions{Hold: "case 7"}, ann)))
 	es, err := s.Erase(ctx, keystore.Request{Subject: ann}, keystore.Request{Subject: bob})
 	require.NoError(t, err)
 	require.ErrorIs(t, es[0].Err, keystore.ErrHeld)
@@ -60,7 +61,7 @@ func TestAHoldRefusesDestruction(t *testing.T) {
 	require.Equal(t, keystore.StateErased, es[1].State)
 	_, err = s.Withdraw(ctx, ann, "tax")
 	require.ErrorIs(t, err, keystore.ErrHeld)
-	require.NoError(t, s.Release(ctx, ann))
+	require.NoError(t, joined(s.Release(ctx, ann)))
 	es, err = s.Erase(ctx, keystore.Request{Subject: ann})
 	require.NoError(t, err)
 	require.NoError(t, es[0].Err)
@@ -95,7 +96,7 @@ func TestKeepingAPurpose(t *testing.T) {
 	require.True(t, k[0].Withdrawn(""))
 	_, _, err = k[0].Primary("")
 	require.ErrorIs(t, err, keystore.ErrWithdrawn, "nothing new is sealed under what was withdrawn")
-	require.ErrorIs(t, s.Release(ctx, ann), keystore.ErrState)
+	require.ErrorIs(t, joined(s.Release(ctx, ann)), keystore.ErrState)
 
 	// The same again changes nothing; a later erasure takes the rest.
 	es, err = s.Erase(ctx, keystore.Request{Subject: ann, Keep: []string{"tax"}})
@@ -215,7 +216,7 @@ func TestCancelGoesBackUntilBlankingBegins(t *testing.T) {
 	ann, bob := subject(t, 1), subject(t, 2)
 	seal(t, s, ann, "", "Ann")
 	seal(t, s, bob, "", "Bob")
-	require.NoError(t, s.Restrict(ctx, bob, &keystore.RestrictOptions{Purposes: []string{"audit"}}))
+	require.NoError(t, joined(s.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"audit"}}, bob)))
 	require.ErrorIs(t, s.Cancel(ctx, ann), keystore.ErrState)
 	errs, err := s.RequestErasure(ctx, keystore.Request{Subject: ann, Actor: "officer"}, keystore.Request{Subject: bob}, keystore.Request{Subject: ann})
 	require.NoError(t, err)
@@ -327,3 +328,6 @@ func TestAskingForMoreThanIsUnderWay(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"crm", "tax"}, st[0].Journal.Keep)
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }

@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -99,7 +100,8 @@ func (s *Store) survey(ctx context.Context) (e *epochRecord, c RootContents, err
 
 // status fills in all that needs no shard key.
 func (f finality) status(l layout, r *ring) Status {
-	st := Status{Subject: r.subject, State: r.state, Purposes: r.purposes, Kept: r.kept, Hold: r.hold, Journal: r.journal}
+	st := Status{Subject: r.subject, State: r.state, Purposes: r.purposes, Kept: r.kept, Hold: r.hold, Journal: r.journal,
+		History: r.changes()}
 	if c := r.last.counter; c != 0 {
 		page := l.page(r.shard)
 		if st.Final = f.record.final(page, c, f.record.dead(f.contents)); !st.Final {
@@ -183,19 +185,30 @@ func (s *Store) walk(ctx context.Context, of func(page uint8) (from, to []byte),
 
 // header makes a status of what stands unencrypted in a ring.
 func (f finality) header(l layout, rec Record) (Status, error) {
-	shard, sub, ok := splitRingKey(rec.Key)
-	h, err := parseRingHeader(rec.Value)
+	r, err := headerRing(rec)
 	if err != nil {
-		return Status{Subject: sub}, err
-	}
-	if !ok {
-		return Status{}, ErrTampered
-	}
-	r := &ring{subject: sub, shard: shard, state: h.state}
-	if err := r.clearPart.decode(h.clear); err != nil {
-		return Status{Subject: sub}, err
+		return Status{Subject: r.subject}, err
 	}
 	return f.status(l, r), nil
+}
+
+// headerRing is the ring without its keys: what stands unencrypted, and is not
+// authenticated so. With an error, it has the subject at most.
+func headerRing(rec Record) (*ring, error) {
+	shard, sub, ok := splitRingKey(rec.Key)
+	if !ok {
+		return &ring{}, fmt.Errorf("%w: the record %x among the rings names nobody", ErrTampered, rec.Key)
+	}
+	r := &ring{subject: sub, shard: shard}
+	h, err := parseRingHeader(rec.Value)
+	if err == nil {
+		err = r.clearPart.decode(h.clear)
+	}
+	if err != nil {
+		return r, fmt.Errorf("%s: %w", sub, err)
+	}
+	r.state = h.state
+	return r, nil
 }
 
 // Pending walks over the subjects that are erasing, from the worklists, the oldest

@@ -20,7 +20,8 @@ sealed for it, but for readers that name one of the purposes given with --for.
 		Args: between(1, 1, "one SUBJECT"),
 		RunE: a.forOne(func(keys *keystore.Store, ctx context.Context, s keystore.Subject) error {
 			return a.outwaiting(ctx, keys, "restricting "+s.String(), []keystore.Subject{s}, func() error {
-				return keys.Restrict(ctx, s, &o)
+				errs, err := keys.Restrict(ctx, &o, s)
+				return errors.Join(append(errs, err)...)
 			})
 		}),
 	}
@@ -32,7 +33,10 @@ sealed for it, but for readers that name one of the purposes given with --for.
 func (a *app) releaseCommand() *cobra.Command {
 	return a.stateCommand("release", "End a restriction",
 		`Ends the restriction of a subject and its hold. What an erasure kept stays restricted to
-its purposes; only a hold on it is released.`, (*keystore.Store).Release)
+its purposes; only a hold on it is released.`, func(keys *keystore.Store, ctx context.Context, s keystore.Subject) error {
+			errs, err := keys.Release(ctx, s)
+			return errors.Join(append(errs, err)...)
+		})
 }
 
 func (a *app) cancelCommand() *cobra.Command {

@@ -105,7 +105,7 @@ func TestPlaintextThatIsBeingAdopted(t *testing.T) {
 			w.plaintext(1)
 			_, err = w.keys.Ensure(ctx, nil, []string{""}, subj(t, "customer/7"))
 			require.NoError(t, err)
-			require.NoError(t, w.keys.Restrict(ctx, subj(t, "customer/7"), nil))
+			require.NoError(t, joined(w.keys.Restrict(ctx, nil, subj(t, "customer/7"))))
 			c, err = table.Get(ctx, 7)
 			require.NoError(t, err)
 			require.Equal(t, fieldcrypt.StatusWithheld, c.Privacy)

@@ -1,6 +1,7 @@
 package pgrows_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -87,7 +88,7 @@ func TestAWithheldRow(t *testing.T) {
 	w := newWorld(t)
 	ctx := within(t)
 	c := w.create(ada())
-	require.NoError(t, w.keys.Restrict(ctx, subj(t, "customer/1"), &keystore.RestrictOptions{Purposes: []string{"tax"}}))
+	require.NoError(t, joined(w.keys.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"tax"}}, subj(t, "customer/1"))))
 	c, err := w.customers.Get(ctx, c.ID)
 	require.NoError(t, err)
 	require.Equal(t, fieldcrypt.StatusWithheld, c.Privacy)
@@ -137,3 +138,6 @@ func TestSaveFields(t *testing.T) {
 	clear := customer{ID: 1, Phone: fieldcrypt.NewPrivate("x")}
 	require.ErrorIs(t, w.customers.SaveFields(ctx, clear, []string{"phone"}), keystore.ErrInvalid)
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }

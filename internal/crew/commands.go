@@ -5,6 +5,7 @@ package crew
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -137,7 +138,8 @@ func (w *worker) sweep(ctx context.Context, ids []int64) string {
 		if !w.refused(e, err) || kindOf(err) != dark {
 			return fmt.Sprintf("subject %d: %v", id, err)
 		}
-		if e.began = Now(); w.keys.Restrict(ctx, Subject(id), nil) == nil {
+		e.began = Now()
+		if errs, err := w.keys.Restrict(ctx, nil, Subject(id)); errors.Join(append(errs, err)...) == nil {
 			w.journal.write(entry{what: wrong, began: e.began, subject: id, note: "an erased subject can be restricted"})
 		}
 		if _, err := w.keys.Lookup(ctx, nil, Subject(id)); err != nil {

@@ -264,10 +264,10 @@ func (w *world) step() {
 	case 2, 3:
 		w.write(one)
 	case 4:
-		oneOf(w.t, w.store.Restrict(ctx, one.sub, &keystore.RestrictOptions{Purposes: purposes[1 : 1+w.rng.IntN(3)]}), refusals...)
+		oneOf(w.t, joined(w.store.Restrict(ctx, &keystore.RestrictOptions{Purposes: purposes[1 : 1+w.rng.IntN(3)]}, one.sub)), refusals...)
 	case 5:
 		for _, p := range few {
-			oneOf(w.t, w.store.Release(ctx, p.sub), refusals...)
+			oneOf(w.t, joined(w.store.Release(ctx, p.sub)), refusals...)
 		}
 	case 6:
 		errs, err := w.store.RequestErasure(ctx, keystore.Request{Subject: one.sub, Keep: purposes[1 : 1+w.rng.IntN(2)]})
@@ -344,3 +344,6 @@ func stored(t *testing.T, b keystore.Backend) []keystore.Record {
 	require.NoError(t, err)
 	return recs
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }

@@ -77,7 +77,7 @@ func TestWhatARunLeaves(t *testing.T) {
 		_, err := keys.Ensure(ctx, nil, []string{""}, person(t, id))
 		require.NoError(t, err)
 	}
-	require.NoError(t, keys.Restrict(ctx, person(t, "1"), &keystore.RestrictOptions{Purposes: []string{"adoption"}}))
+	require.NoError(t, joined(keys.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"adoption"}}, person(t, "1"))))
 	_, err := keys.Erase(ctx, keystore.Request{Subject: person(t, "2")})
 	require.NoError(t, err)
 	p.exec(`UPDATE people SET name = 'oubli1.sQAAAAE' || repeat('A', 45) WHERE id = 33`) // of 4

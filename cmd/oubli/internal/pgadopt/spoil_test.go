@@ -52,7 +52,7 @@ func TestUndoOfTextEnvelopesInBytea(t *testing.T) {
 	w.widen()
 	w.seal(keys)
 	w.exec(`UPDATE t SET photo = convert_to('oubli1.' || translate(rtrim(replace(encode(photo, 'base64'), E'\n', ''), '='), '+/', '-_'), 'UTF8')`)
-	require.NoError(t, keys.Restrict(t.Context(), person(t, "7"), &keystore.RestrictOptions{Purposes: []string{"undo"}}))
+	require.NoError(t, joined(keys.Restrict(t.Context(), &keystore.RestrictOptions{Purposes: []string{"undo"}}, person(t, "7"))))
 	report, err := pgadopt.Undo(t.Context(), w.config(keys))
 	require.ErrorIs(t, err, keystore.ErrState)
 	require.EqualValues(t, 2, report.Tables[0].Withheld)

@@ -2,6 +2,7 @@ package pgadopt_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -120,7 +121,7 @@ func TestUndoNamesWhatCannotBePutBack(t *testing.T) {
 	write(4, "email", "twice@example.org") // of 5; sealed, they do not collide
 	_, err = pgadopt.Run(ctx, p.config(keys))
 	require.NoError(t, err)
-	require.NoError(t, keys.Restrict(ctx, person(t, "6"), &keystore.RestrictOptions{Purposes: []string{"undo"}}))
+	require.NoError(t, joined(keys.Restrict(ctx, &keystore.RestrictOptions{Purposes: []string{"undo"}}, person(t, "6"))))
 	stored := p.read()
 
 	report, err := pgadopt.Undo(ctx, p.config(keys))
@@ -238,3 +239,6 @@ INSERT INTO t SELECT i, 'Name@' || i FROM generate_series(1, 4) i; CREATE UNIQUE
 	require.NoError(t, err)
 	require.Equal(t, `(1,Name@1) (2,Name@2) (3,gone@3)`, w.read())
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }

@@ -73,7 +73,7 @@ func TestReconcileAfterARestore(t *testing.T) {
 	require.NoError(t, err)
 	s.erase(3)
 	require.NoError(t, s.keys.Readmit(ctx, s.subjects(3)[0]))
-	require.NoError(t, s.keys.Restrict(ctx, s.subjects(4)[0], nil))
+	require.NoError(t, joined(s.keys.Restrict(ctx, nil, s.subjects(4)[0])))
 	s.restore()
 	// Somebody else has the number 3 now.
 	s.exec(`insert into "Invoices" values (3, 3, 'Elsewhere', 'new', 30)`)
@@ -96,13 +96,13 @@ func TestReconcileAfterARestore(t *testing.T) {
 	require.Equal(t, blanked("NULL"), s.read(ctx, 1), "the year went with the key")
 	require.Equal(t, []string{"Erased NULL NULL NULL", "2 Main Street NULL", "2 Main Street NULL"}, s.read(keystore.WithPurpose(ctx, "tax"), 2))
 	require.Equal(t, append(blanked("NULL"), "Elsewhere new"), s.read(ctx, 3))
-	require.NoError(t, s.keys.Release(ctx, s.subjects(4)[0]))
+	require.NoError(t, joined(s.keys.Release(ctx, s.subjects(4)[0])))
 	require.Equal(t, open(4), s.read(ctx, 4))
 	require.Equal(t, open(5), s.read(ctx, 5))
 	require.Equal(t, "6 13", s.value(`select (select count(*) from customers) || ' ' || (select count(*) from "Invoices")`))
 
 	before = s.stored()
-	require.NoError(t, s.keys.Restrict(ctx, s.subjects(4)[0], nil))
+	require.NoError(t, joined(s.keys.Restrict(ctx, nil, s.subjects(4)[0])))
 	report := s.reconcile(s.config())
 	require.Equal(t, ReconcileTable{Table: "customers", Rows: 6, Open: 4, Withheld: 4, Blank: 2 + 3*2}, report.Tables[0])
 	require.Equal(t, before, s.stored(), "twice is once")
@@ -409,3 +409,6 @@ func TestLongValuesInFlatMemory(t *testing.T) {
 	t.Logf("at most %d kB more than before", int64(most-base)>>10)
 	require.Less(t, int64(most)-int64(base), int64(16<<20), "there are 64 MB in each table")
 }
+
+// joined is the error of a call that is about one subject.
+func joined(errs []error, err error) error { return errors.Join(append(errs, err)...) }
