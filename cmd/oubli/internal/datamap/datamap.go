@@ -8,6 +8,7 @@
 //	    key: invoice_id                     # binds each value to its row
 //	    allow_at: true                      # ids may hold an @
 //	    triggers: [audit_invoice]           # triggers on it that somebody has looked at
+//	    show: [billing_city, total]         # what the admin page shows of a person
 //	    personal:                           # a name, or a name with options
 //	      - billing_address: {purpose: tax}
 //	      - billing_city: {replace: Erased}
@@ -16,6 +17,8 @@
 //
 // Names in db are those of the database's catalog, to the letter; a name that holds a dot
 // stands in double quotes. A field's type is what the column was before it was adopted.
+// Names in show are fields of personal, or else columns of the database; one table of each
+// kind can have it.
 //
 // Nothing is guessed: a key that is not known, or stands twice, is a mistake. All
 // mistakes of a file are reported together, each with its line.
@@ -52,6 +55,7 @@ type Table struct {
 	DB       []string // in the database: schema and table, or the table alone
 	Columns  []Column // of Fields, in their order
 	Triggers []string // that somebody has looked at
+	Show     []string // fields, or other columns, for lists of people; of one table of a kind
 }
 
 // Column is a personal column in the database.
@@ -93,7 +97,16 @@ func Parse(file string, text []byte) (*Map, error) {
 	}
 	p.mapping(doc.Content[0], "the data map", keys{
 		"tables": func(n *yaml.Node) {
-			p.each(n, "tables", func(name, value *yaml.Node) { m.tables = append(m.tables, p.table(name, value)) })
+			shown := map[string]string{}
+			p.each(n, "tables", func(name, value *yaml.Node) {
+				t := p.table(name, value)
+				m.tables = append(m.tables, t)
+				if other := shown[t.Kind]; t.Show != nil && other != "" {
+					p.bad(name, "table %q: show: table %q has it for %s, and one table of a kind can", t.Table, other, t.Kind)
+				} else if t.Show != nil {
+					shown[t.Kind] = t.Table
+				}
+			})
 		},
 	}, "tables")
 	if err := errors.Join(p.wrong...); err != nil {
@@ -215,6 +228,7 @@ func (p *parser) table(name, value *yaml.Node) Table {
 			}
 		},
 		"triggers": func(n *yaml.Node) { t.Triggers = p.texts(n, what+": triggers") },
+		"show":     func(n *yaml.Node) { t.Show = p.shown(n, what+": show") },
 		"personal": func(n *yaml.Node) { t.Fields, t.Columns = p.personal(n, what) },
 	}, "subject", "personal")
 	columns := map[string]string{}
@@ -300,6 +314,20 @@ func (p *parser) texts(n *yaml.Node, what string) (list []string) {
 	}
 	for _, item := range n.Content {
 		list = append(list, p.text(item, what))
+	}
+	return list
+}
+
+// shown reads names of fields and columns, each once.
+func (p *parser) shown(n *yaml.Node, what string) []string {
+	list := p.texts(n, what)
+	if n.Kind == yaml.SequenceNode && len(list) == 0 {
+		p.bad(n, "%s: a name is needed, or the line can go", what)
+	}
+	for i, name := range list {
+		if name != "" && slices.Contains(list[:i], name) {
+			p.bad(n.Content[i], "%s: %q stands here twice", what, name)
+		}
 	}
 	return list
 }

@@ -67,6 +67,34 @@ tables:
 	require.Equal(t, []Column{{"EMail", ""}, {"birthDate", "timestamp without time zone"}, {"photo", "bytea"}, {"phone", ""}}, c.Columns)
 }
 
+func TestShow(t *testing.T) {
+	m, err := Parse("m", []byte(`
+tables:
+  customers: {subject: customer=id, personal: [name, email], show: [name, Country]}
+  invoices: {subject: customer=customer, personal: [address]}
+  staff: {subject: employee=id, personal: [name], show: [name]}
+`))
+	require.NoError(t, err)
+	var shown [][]string
+	for _, table := range m.Tables() {
+		shown = append(shown, table.Show)
+	}
+	require.Equal(t, [][]string{{"name", "Country"}, nil, {"name"}}, shown)
+
+	_, err = Parse("m", []byte(`tables:
+  a: {subject: k=id, personal: [p], show: [p]}
+  b: {subject: k=id, personal: [p], show: [p]}
+  c: {subject: l=id, personal: [p], show: []}
+  d: {subject: m=id, personal: [p], show: p}
+  e: {subject: n=id, personal: [p], show: [p, q, p, ~]}
+`))
+	require.EqualError(t, err, `m:3: table "b": show: table "a" has it for k, and one table of a kind can
+m:4: table "c": show: a name is needed, or the line can go
+m:5: table "d": show: a list is needed
+m:6: table "e": show: a text is needed
+m:6: table "e": show: "p" stands here twice`)
+}
+
 func TestSplitName(t *testing.T) {
 	for text, want := range map[string][]string{
 		"t":            {"t"},
@@ -123,7 +151,7 @@ other: 1
 	for i, want := range []string{
 		`m:3: table "a": subject: kind=column is needed`,
 		`m:4: table "a": field "x" stands here twice, first in line 4`,
-		`m:5: table "a": "colour" is not known here; known: allow_at, db, key, personal, subject, triggers`,
+		`m:5: table "a": "colour" is not known here; known: allow_at, db, key, personal, show, subject, triggers`,
 		`m:7: table "b": subject: invalid: kind "cust/omer"`,
 		`m:10: table "b": field "x": "purpos" is not known here; known: blank, db, purpose, replace, type`,
 		`m:11: table "b": field "y": blank: "first:0" is not known`,
