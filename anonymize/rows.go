@@ -40,7 +40,7 @@ func (t *Table[T]) Export(ctx context.Context, subjects ...keystore.Subject) ([]
 			if errors.As(err, &row) {
 				row.Row = n
 				bad.Rows = append(bad.Rows, row)
-				values = unopened(&rows[i][j])
+				values = t.codec.Stored(&rows[i][j])
 			} else if err != nil {
 				return nil, err
 			}
@@ -64,7 +64,7 @@ func (t *Table[T]) Stored(ctx context.Context, subjects ...keystore.Subject) ([]
 	all := make([][][]fieldcrypt.NamedValue, len(subjects))
 	for i := range rows {
 		for j := range rows[i] {
-			all[i] = append(all[i], unopened(&rows[i][j]))
+			all[i] = append(all[i], t.codec.Stored(&rows[i][j]))
 		}
 	}
 	return all, nil

@@ -56,6 +56,22 @@ func (c *Codec[T]) Export(ctx context.Context, row *T) ([]NamedValue, error) {
 	return values, nil
 }
 
+// Stored returns what a stored row holds as Export does, but opens nothing and asks the
+// keystore nothing: personal fields have a name, and neither value nor state.
+func (c *Codec[T]) Stored(row *T) []NamedValue {
+	v := reflect.ValueOf(row).Elem()
+	values := make([]NamedValue, len(c.order))
+	for i, o := range c.order {
+		if o.personal {
+			values[i] = NamedValue{Name: c.fields[o.index].Name, Personal: true}
+			continue
+		}
+		p := c.others[o.index]
+		values[i] = NamedValue{Name: p.name, Value: exportValue(v, p.path), State: StatusOpen}
+	}
+	return values
+}
+
 // exportValue is what a path leads to, nil where a pointer on it is nil.
 func exportValue(row reflect.Value, path []int) any {
 	v, ok := at(row, path)
