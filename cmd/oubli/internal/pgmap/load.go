@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -130,6 +131,13 @@ func load(ctx context.Context, db DB, entry datamap.Table) (*Table, error) {
 			original = c.Type
 		}
 		t.Fields = append(t.Fields, Field{Column: c, Logical: f.Name, Binary: c.Base == "bytea", Original: original})
+	}
+	for _, name := range entry.Show {
+		if i := slices.IndexFunc(t.Fields, func(f Field) bool { return f.Logical == name }); i >= 0 {
+			t.Shown = append(t.Shown, t.Fields[i].Column)
+		} else {
+			t.Shown = append(t.Shown, find(name))
+		}
 	}
 	if missing != nil {
 		return nil, wrong("%s has no column %s: names are as in the catalog; a field's db: says which column it is", t.Quoted, strings.Join(missing, ", "))

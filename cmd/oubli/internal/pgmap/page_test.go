@@ -49,7 +49,7 @@ func world(t *testing.T, sql, yaml string) (*pgxpool.Pool, []*Table) {
 	return pool, tables
 }
 
-func mapOf(t *testing.T, yaml string) *datamap.Map {
+func mapOf(t testing.TB, yaml string) *datamap.Map {
 	t.Helper()
 	m, err := datamap.Parse("map", []byte(yaml))
 	require.NoError(t, err)

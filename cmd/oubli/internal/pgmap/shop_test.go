@@ -52,6 +52,7 @@ type shop struct {
 	t       testing.TB
 	db      *pgxpool.Pool
 	backend *fault.Backend
+	roots   *memstore.Roots
 	keys    *keystore.Store
 	tables  []*Table
 	all     []codecTable
@@ -61,12 +62,11 @@ type shop struct {
 func newShop(t *testing.T, customers int) *shop {
 	t.Helper()
 	ctx := t.Context()
-	s := &shop{t: t, backend: fault.Wrap(memstore.New())}
+	s := &shop{t: t, backend: fault.Wrap(memstore.New()), roots: memstore.NewRoots()}
 	s.db, s.tables = world(t, shopSQL+`create table customers_of_staff (id int primary key, name text);`, shopMap)
-	roots := memstore.NewRoots()
-	require.NoError(t, keystore.Create(ctx, s.backend, roots, &keystore.CreateOptions{Shards: 64}))
+	require.NoError(t, keystore.Create(ctx, s.backend, s.roots, &keystore.CreateOptions{Shards: 64}))
 	var err error
-	s.keys, err = keystore.Open(ctx, s.backend, roots, nil)
+	s.keys, err = keystore.Open(ctx, s.backend, s.roots, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { keystoretest.Check(t, s.keys) })
 	s.all, err = codecsOf(s.keys, s.tables, nil)

@@ -24,9 +24,10 @@ type Table struct {
 	// columns are NOT NULL. Empty if there is neither.
 	Key     []Column
 	Subject Column
-	Bound   *Column // what values are bound to besides, nil if nothing
-	Fields  []Field // personal columns, in the order of the map
-	Rows    int64   // as the planner estimates, -1: it does not know
+	Bound   *Column  // what values are bound to besides, nil if nothing
+	Fields  []Field  // personal columns, in the order of the map
+	Shown   []Column // what lists show, in the order of the map
+	Rows    int64    // as the planner estimates, -1: it does not know
 
 	hidden   bool // row-level security may hide rows from this role
 	mixed    bool // UUIDs of subjects stand in it in mixed case

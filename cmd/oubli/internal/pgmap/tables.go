@@ -23,6 +23,7 @@ import (
 type Tables struct {
 	pool   *pgxpool.Pool
 	tables []codecTable
+	people *people
 	lock   time.Duration
 
 	mu    sync.Mutex
@@ -58,6 +59,9 @@ func NewTables(pool *pgxpool.Pool, keys *keystore.Store, tables []*Table, o *Tab
 		return nil, err
 	}
 	ts := &Tables{pool: pool, tables: list, lock: o.LockTimeout, mixed: map[uint32]bool{}}
+	if ts.people, err = newPeople(ts, keys, o.Adopting); err != nil {
+		return nil, err
+	}
 	if ts.lock <= 0 {
 		ts.lock = 5 * time.Second
 	}
@@ -296,23 +300,43 @@ func (t *Table) ofSubject(s keystore.Subject) (where string, args []any) {
 	if !textual(t.Subject.Base) {
 		return column + " = " + fromText("$1", t.Subject) + " AND " + column + "::pg_catalog.text OPERATOR(pg_catalog.=) $1::pg_catalog.text", []any{s.ID()}
 	}
-	spellings := []string{s.ID()}
-	if isUUID(s) {
-		if t.mixed {
-			return "pg_catalog.lower(" + t.idText() + ") OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])", []any{spellings}
+	return t.indexed() + t.among("$1"), []any{t.spellings(s)}
+}
+
+// spellings are the texts that stand for subjects, for among.
+func (t *Table) spellings(subjects ...keystore.Subject) (ids []string) {
+	for _, s := range subjects {
+		ids = append(ids, s.ID())
+		if isUUID(s) && textual(t.Subject.Base) && !t.mixed {
+			ids = append(ids, strings.ToUpper(s.ID()))
 		}
-		spellings = append(spellings, strings.ToUpper(s.ID()))
 	}
-	given := "$1::pg_catalog.text[]" // as finds the index, and asks nobody else's operator
-	switch t.Subject.Base {
-	case "text", "name":
-	case "character":
+	return ids
+}
+
+// among is the condition that the subject is one of those in a parameter.
+func (t *Table) among(param string) string {
+	is := t.idText() + " OPERATOR(pg_catalog.=) ANY (" + param + "::pg_catalog.text[])"
+	if t.mixed {
+		return "(" + is + " OR pg_catalog.lower(" + t.idText() + ") OPERATOR(pg_catalog.=) ANY (" + param + "::pg_catalog.text[]))"
+	}
+	return is
+}
+
+// indexed is what stands before among for the subjects in $1, where ids are texts, so that
+// an index finds them, and nobody else's operator is asked.
+func (t *Table) indexed() string {
+	column, given := "t."+t.Subject.Quoted, "$1::pg_catalog.text[]"
+	switch {
+	case t.mixed:
+		return "" // none finds them
+	case t.Subject.Base == "text" || t.Subject.Base == "name":
+	case t.Subject.Base == "character":
 		given += "::pg_catalog.bpchar[]"
 	default:
 		column += "::pg_catalog.text"
 	}
-	where = column + " OPERATOR(pg_catalog.=) ANY (" + given + ")"
-	return where + " AND " + t.idText() + " OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])", []any{spellings}
+	return column + " OPERATOR(pg_catalog.=) ANY (" + given + ") AND "
 }
 
 // eachPage calls f with the rows of a subject, a page at a time in the order of their
