@@ -1,0 +1,151 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/keystore"
+)
+
+const (
+	freshness = time.Hour       // after which a confirmation is stale
+	ahead     = 5 * time.Minute // how far clocks of two processes may differ
+	longest   = 2 * time.Minute // that carrying out may take
+)
+
+// act carries out what was confirmed.
+//
+// The batch is saved before anything is done, so that what a process died over can be
+// seen, and asked for again. Its id was made when the confirmation was shown: the same
+// form sent twice finds it and leads to its page.
+func (q *request) act() error {
+	o, err := q.order()
+	if err != nil {
+		return err
+	}
+	id, err := keystore.ParseBatchID(q.form.Get("batch"))
+	if err != nil || len(o.subjects) == 0 || q.form.Get("digest") == "" {
+		return bad("")
+	}
+	defer q.acting.lock(id)()
+	b, err := q.keys.Batch(q.ctx, id)
+	switch {
+	case err == nil && q.same(b, o):
+		q.redirect(batchURL(id))
+		return nil
+	case err != nil && !errors.Is(err, keystore.ErrNotFound):
+		return err
+	}
+	taken := err == nil // by another batch: nobody was ever asked to confirm this one
+	p, err := q.plan(o.action, o.subjects, o.keep)
+	if err != nil {
+		return err
+	}
+	now := q.o.Clock()
+	age := now.Sub(id.Time())
+	if taken || age > freshness || age < -ahead || q.form.Get("digest") != p.digest(id, q.actor) {
+		q.o.Logger.Warn("refused: a stale confirmation", "actor", q.actor, "action", o.action, "batch", id, "subjects", texts(o.subjects))
+		return q.ask(http.StatusConflict, o, p, keystore.NewBatchID(now), func(page *confirmPage) { page.Stale = true })
+	}
+	if p.possible() == 0 || !p.typed(q.form.Get("typed")) {
+		return q.ask(http.StatusUnprocessableEntity, o, p, id, func(page *confirmPage) { page.Wrong = page.Possible > 0 })
+	}
+	b = keystore.Batch{ID: id, Action: o.action, Actor: q.actor, Keep: slices.Concat(o.keep, o.purposes), Subjects: o.subjects}
+	for i, why := range p.refused {
+		if why != "" {
+			b.Refused = append(b.Refused, keystore.Refusal{Subject: o.subjects[i], Why: why})
+		}
+	}
+	return q.carryOut(b, o)
+}
+
+// same tells whether a batch is what was confirmed: then the form was sent before.
+func (q *request) same(b keystore.Batch, o *order) bool {
+	return b.Actor == q.actor && b.Action == o.action && slices.Equal(b.Keep, slices.Concat(o.keep, o.purposes)) &&
+		slices.Equal(b.Subjects, o.subjects)
+}
+
+// carryOut saves a batch, does it, saves who was refused, and leads to its page. It goes on
+// when whoever asked is gone.
+func (q *request) carryOut(b keystore.Batch, o *order) error {
+	ctx, cancel := q.detached()
+	defer cancel()
+	if err := q.keys.SaveBatch(ctx, b); err != nil {
+		return err
+	}
+	q.o.Logger.Info("asked for", "actor", q.actor, "action", b.Action, "batch", b.ID, "people", len(b.Subjects), "refused", len(b.Refused))
+	refused, err := q.do(ctx, b, o.hold, open(b))
+	if err != nil {
+		// It may have been done in part: its page tells, when the keystore is back.
+		a := answerTo(err)
+		a.back = batchURL(b.ID)
+		return a
+	}
+	if len(refused) > 0 {
+		b.Refused = append(b.Refused, refused...)
+		if err := q.keys.SaveBatch(ctx, b); err != nil {
+			return err
+		}
+	}
+	q.redirect(batchURL(b.ID))
+	return nil
+}
+
+// detached is a context for what must not end half way because somebody closed a page.
+func (q *request) detached() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(q.ctx), longest)
+}
+
+// open lists the subjects of a batch that are not refused.
+func open(b keystore.Batch) []keystore.Subject {
+	return slices.DeleteFunc(slices.Clone(b.Subjects), func(s keystore.Subject) bool {
+		return slices.ContainsFunc(b.Refused, func(r keystore.Refusal) bool { return r.Subject == s })
+	})
+}
+
+// do does what a batch says to some of its subjects, and returns whom the keystore refused.
+func (q *request) do(ctx context.Context, b keystore.Batch, hold string, subjects []keystore.Subject) (refused []keystore.Refusal, err error) {
+	var errs []error
+	switch b.Action {
+	case actErase:
+		return q.requestErasures(ctx, b, subjects)
+	case actRestrict:
+		errs, err = q.keys.Restrict(ctx, &keystore.RestrictOptions{Purposes: b.Keep, Hold: hold}, subjects...)
+	case actRelease:
+		errs, err = q.keys.Release(ctx, subjects...)
+	}
+	for i, e := range errs {
+		if e != nil {
+			refused = append(refused, keystore.Refusal{Subject: subjects[i], Why: e.Error()})
+		}
+	}
+	return refused, err
+}
+
+// requestErasures asks for erasures. The worker, here or elsewhere, does the rest.
+func (q *request) requestErasures(ctx context.Context, b keystore.Batch, subjects []keystore.Subject) (refused []keystore.Refusal, err error) {
+	err = q.eraser.RequestWith(ctx, &anonymize.Request{Keep: b.Keep, Actor: q.actor}, subjects...)
+	some := (*anonymize.BatchError)(nil)
+	if !errors.As(err, &some) {
+		return nil, err
+	}
+	for _, r := range some.Failed {
+		if code := answerTo(r.Err).code; code == http.StatusServiceUnavailable {
+			return nil, r.Err // it could not be asked, which is no refusal
+		}
+		refused = append(refused, keystore.Refusal{Subject: r.Subject, Why: r.Err.Error()})
+	}
+	return refused, nil
+}
+
+func texts(subjects []keystore.Subject) []string {
+	list := make([]string, len(subjects))
+	for i, s := range subjects {
+		list[i] = s.String()
+	}
+	return list
+}

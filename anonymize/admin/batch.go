@@ -1,0 +1,287 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/keystore"
+)
+
+func quoted(s string) string { return strconv.Quote(s) }
+
+// loadBatch reads the batch of the form.
+func (q *request) loadBatch() (b keystore.Batch, err error) {
+	id, err := keystore.ParseBatchID(q.form.Get("id"))
+	if err != nil {
+		return b, &answer{code: http.StatusNotFound, text: "notfound", back: link("batches")}
+	}
+	return q.keys.Batch(q.ctx, id)
+}
+
+// batch answers with how far a batch has come.
+func (q *request) batch() error {
+	if err := q.must([]keystore.Subject{nobody}, View); err != nil {
+		return err
+	}
+	b, err := q.loadBatch()
+	if err != nil {
+		return err
+	}
+	view, reveal, err := q.visible(b.Subjects)
+	if err != nil {
+		return err
+	}
+	permission, ok := needs(b.Action)
+	if !ok {
+		permission = Anonymize
+	}
+	may, err := q.may(permission, b.Subjects...)
+	if err != nil {
+		return err
+	}
+	sts, err := q.keys.Status(q.ctx, b.Subjects...)
+	if err != nil {
+		return err
+	}
+	page := &batchPage{ID: b.ID.String(), Action: b.Action, By: b.Actor, At: b.ID.Time(), Keep: b.Keep}
+	for i, st := range sts {
+		if !view[i] {
+			page.Hidden++
+			continue
+		}
+		p := q.inBatch(b, st, reveal[i], may[i])
+		page.People = append(page.People, p)
+		page.count(p)
+	}
+	page.Over = page.Running == 0
+	page.Busy = !page.Over
+	page.URL = batchURL(b.ID)
+	q.show(http.StatusOK, page)
+	return nil
+}
+
+// inBatch is one person of a batch.
+func (q *request) inBatch(b keystore.Batch, st keystore.Status, reveal, may bool) batchPerson {
+	p := batchPerson{person: q.bare(st), Step: q.step(b, st), Calls: q.calls(st), Trouble: q.trouble(st, reveal)}
+	if p.Step == stepRefused {
+		i := slices.IndexFunc(b.Refused, func(r keystore.Refusal) bool { return r.Subject == st.Subject })
+		if p.Why = b.Refused[i].Why; slices.Contains(refusals, p.Why) {
+			p.Refused, p.Why = p.Why, ""
+		}
+	}
+	if p.Trouble != nil && p.Step == stepFailed {
+		p.Why = p.Trouble.Why
+	}
+	p.Retry = may && (p.Step == stepNotAsked && q.refusal(b.Action, st) == "" || p.Step == stepFailed)
+	p.Cancel = may && b.Action == actErase && p.Step != stepRefused && cancellable(st) && !q.protected[st.Subject.Kind()]
+	return p
+}
+
+// refusals are the texts' keys among what a batch has for why.
+var refusals = []string{"own", "protected", "held", "unknown", "erased", "erasing", "active", "kept"}
+
+func (page *batchPage) count(p batchPerson) {
+	switch p.Step {
+	case stepDone:
+		page.Done++
+	case stepWaiting, stepWorking:
+		page.Running++
+	case stepFailed:
+		page.Failed++
+		page.Running++ // it is tried again by itself
+	case stepRefused, stepNotAsked:
+		page.Failed++
+	}
+	page.Retry = page.Retry || p.Retry
+	page.Cancel = page.Cancel || p.Cancel
+}
+
+// goOn tries again or cancels: for those of the form, or for all of the batch for whom it
+// is possible. Without a batch it is about somebody's erasure, whoever asked for it.
+func (q *request) goOn() error {
+	action := q.form.Get("action")
+	if action != "retry" && action != "cancel" {
+		return bad("")
+	}
+	chosen, err := q.subjects()
+	if err != nil {
+		return err
+	}
+	if q.form.Get("id") == "" {
+		if len(chosen) != 1 {
+			return bad("")
+		}
+		return q.goOnWith(action, keystore.Batch{Action: actErase, Subjects: chosen}, chosen)
+	}
+	if err := q.must([]keystore.Subject{nobody}, View); err != nil {
+		return err
+	}
+	b, err := q.loadBatch()
+	if err != nil {
+		return err
+	}
+	if len(chosen) == 0 {
+		chosen = b.Subjects
+	} else if slices.ContainsFunc(chosen, func(s keystore.Subject) bool { return !slices.Contains(b.Subjects, s) }) {
+		return bad("")
+	}
+	defer q.acting.lock(b.ID)()
+	return q.goOnWith(action, b, chosen)
+}
+
+func (q *request) goOnWith(action string, b keystore.Batch, chosen []keystore.Subject) error {
+	permission, ok := needs(b.Action)
+	if !ok {
+		return bad("")
+	}
+	sts, err := q.keys.Status(q.ctx, chosen...)
+	if err != nil {
+		return err
+	}
+	batched := b.ID != keystore.BatchID{}
+	var pending, notAsked []keystore.Subject
+	for _, st := range sts {
+		step := q.step(b, st)
+		switch {
+		case b.Action == actErase && st.State == keystore.StateErasing && step != stepRefused && (action == "retry" || cancellable(st)):
+			pending = append(pending, st.Subject)
+		case action == "retry" && batched && step == stepNotAsked:
+			notAsked = append(notAsked, st.Subject)
+		}
+	}
+	// Who chose some is asked about these, whatever can be done for them now.
+	concerned := slices.Concat(pending, notAsked)
+	if len(q.form["s"]) > 0 {
+		concerned = chosen
+	}
+	if err := q.must(concerned, View, permission); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(concerned, func(s keystore.Subject) bool { return q.protected[s.Kind()] }) {
+		q.o.Logger.Warn("refused: a protected kind", "actor", q.actor, "action", action, "subjects", texts(concerned))
+		return &answer{code: http.StatusForbidden, text: "forbidden"}
+	}
+	if len(notAsked) > 0 && b.Action != actErase {
+		// A batch does not hold a hold's reason. It is confirmed anew, for these.
+		pairs := []string{"action", b.Action, "purpose", strings.Join(b.Keep, ", ")}
+		for _, s := range notAsked {
+			pairs = append(pairs, "s", s.String())
+		}
+		q.redirect(link("confirm", pairs...))
+		return nil
+	}
+	ctx, cancel := q.detached()
+	defer cancel()
+	q.o.Logger.Info("asked for", "actor", q.actor, "action", action, "batch", b.ID, "people", len(pending)+len(notAsked))
+	note := "nothing"
+	if action == "cancel" {
+		note, err = q.cancel(ctx, pending)
+	} else if len(pending)+len(notAsked) > 0 {
+		note, err = "retried", q.retry(ctx, b, pending, notAsked)
+	}
+	if err != nil {
+		return err
+	}
+	if !batched {
+		q.redirect(link("person", "s", chosen[0].String(), "note", note))
+		return nil
+	}
+	q.redirect(link("batch", "id", b.ID.String(), "note", note))
+	return nil
+}
+
+// retry lets pending erasures be tried again at once, and asks for what a process that died
+// did not ask for any more.
+func (q *request) retry(ctx context.Context, b keystore.Batch, pending, notAsked []keystore.Subject) error {
+	if len(pending) > 0 {
+		err := q.eraser.Retry(ctx, pending...)
+		if some := (*anonymize.BatchError)(nil); err != nil && !errors.As(err, &some) {
+			return err // else some are done or cancelled meanwhile, as the page shows
+		}
+	}
+	if len(notAsked) == 0 {
+		return nil
+	}
+	sts, err := q.keys.Status(ctx, notAsked...)
+	if err != nil {
+		return err
+	}
+	var subjects []keystore.Subject
+	var refused []keystore.Refusal
+	for _, st := range sts {
+		if why := q.refusal(b.Action, st); why != "" {
+			refused = append(refused, keystore.Refusal{Subject: st.Subject, Why: why})
+		} else {
+			subjects = append(subjects, st.Subject)
+		}
+	}
+	if len(subjects) > 0 {
+		more, err := q.requestErasures(ctx, b, subjects)
+		if err != nil {
+			return err
+		}
+		refused = append(refused, more...)
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	b.Refused = append(b.Refused, refused...)
+	return q.keys.SaveBatch(ctx, b)
+}
+
+// cancel takes erasures back. One that can't be any more stops none of the others.
+func (q *request) cancel(ctx context.Context, pending []keystore.Subject) (note string, err error) {
+	done, late := 0, len(q.form["s"]) > len(pending) // of those who were chosen, some have gone on already
+	for _, s := range pending {
+		err := q.eraser.Cancel(ctx, s)
+		switch {
+		case err == nil:
+			done++
+		case answerTo(err).code == http.StatusServiceUnavailable:
+			return "", err
+		default:
+			late = true
+		}
+	}
+	switch {
+	case late:
+		return "toolate", nil
+	case done > 0:
+		return "cancelled", nil
+	}
+	return "nothing", nil
+}
+
+// batches answers with what was asked for, the newest first.
+func (q *request) batches() error {
+	if err := q.must([]keystore.Subject{nobody}, View); err != nil {
+		return err
+	}
+	page := &batchesPage{}
+	var after keystore.BatchID
+	if text := q.form.Get("after"); text != "" {
+		var err error
+		if after, err = keystore.ParseBatchID(text); err != nil {
+			return bad("")
+		}
+		page.First = link("batches")
+	}
+	list, err := q.keys.Batches(q.ctx, after, q.o.PageSize)
+	if err != nil {
+		return err
+	}
+	for _, b := range list {
+		page.Batches = append(page.Batches, batchLine{URL: batchURL(b.ID), Action: b.Action, By: b.Actor, At: b.ID.Time(), People: len(b.Subjects)})
+	}
+	if len(list) == q.o.PageSize {
+		page.Next = link("batches", "after", list[len(list)-1].ID.String())
+	}
+	page.URL = link("batches", "after", q.form.Get("after"))
+	q.show(http.StatusOK, page)
+	return nil
+}
