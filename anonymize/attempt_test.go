@@ -136,12 +136,16 @@ func TestAttemptsOutsideRun(t *testing.T) {
 	require.Equal(t, anonymize.Attempt{}, p.eraser.Attempt(subj(t, "customer/9")))
 
 	over, cancel := context.WithCancel(ctx)
-	cancel()
+	p.heard()
+	p.customers.fail = func(string, customer) error { cancel(); return nil }
+	p.customerT.PreAnonymize("slow", func(ctx context.Context, _ anonymize.Erasure, _ customer) error { return ctx.Err() })
+	broken.Store(false)
 	_, err = p.eraser.Anonymize(over, subj(t, "customer/1"))
-	require.Error(t, err)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotEmpty(t, p.heard())
 	require.Equal(t, 1, p.eraser.Attempt(subj(t, "customer/1")).Failures, "it was interrupted, and did not fail")
 
-	broken.Store(false)
+	p.customers.fail = nil
 	_, err = p.eraser.Anonymize(ctx, subj(t, "customer/1"))
 	require.NoError(t, err)
 	require.Equal(t, anonymize.Attempt{}, p.eraser.Attempt(subj(t, "customer/1")))

@@ -25,7 +25,7 @@ type flight struct {
 	subject keystore.Subject
 	ctx     context.Context // ends when the right is lost
 	cancel  context.CancelCauseFunc
-	at      string        // the receiver that is being called, or blanking; behind flights.mu
+	at      string        // the receiver that was called last, or blanking; behind flights.mu
 	landed  chan struct{} // closed when the subject is free again
 	after   chan struct{} // whoever interrupted it closes it when done; nil if nobody did
 	renewal sync.WaitGroup

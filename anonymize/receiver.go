@@ -137,7 +137,6 @@ func (e *Eraser) deliver(ctx context.Context, r receiver, s keystore.Subject, j 
 	defer end()
 	defer c.done.Store(true)
 	e.flights.reach(s, r.name)
-	defer e.flights.reach(s, "")
 	return callback("receiver", fmt.Sprintf("%s %q", r.kind, r.name), func() error {
 		return r.f(rctx, Erasure{Subject: s, Event: j.Event, Requested: j.Requested, Actor: j.Actor,
 			Keep: slices.Clone(j.Keep), call: c})

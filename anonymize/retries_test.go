@@ -35,3 +35,37 @@ func TestPausesGrowAndEnd(t *testing.T) {
 	r.clear(s)
 	require.True(t, r.due(s, now))
 }
+
+// Run does not look all the time for what others have, or what has no time.
+func TestPausesOfWhatIsNotTried(t *testing.T) {
+	s, err := keystore.ParseSubject("customer/1")
+	require.NoError(t, err)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var r retries
+	r.taken(s, now, time.Second)
+	require.Empty(t, r.m, "it never failed here")
+	r.aside(s, errors.New("down"))
+	require.True(t, r.due(s, now))
+	require.Equal(t, longestBackoff, r.next(now))
+	r.failed(s, errors.New("down"), now, time.Second)
+	now = now.Add(time.Second)
+	require.Zero(t, r.next(now))
+	r.taken(s, now, 3*time.Second)
+	require.Equal(t, 3*time.Second, r.next(now))
+	r.hurryAll()
+	require.True(t, r.due(s, now))
+	require.Equal(t, 2, r.get(s).failures)
+	r.failed(s, errors.New("down"), now, time.Second)
+	require.Equal(t, time.Second, r.next(now), "its pauses begin anew")
+}
+
+func TestFailuresOutsideRunAreBounded(t *testing.T) {
+	var r retries
+	for i := range maxAside + 100 {
+		s, err := keystore.NewSubject("customer", i+1)
+		require.NoError(t, err)
+		r.aside(s, errors.New("down"))
+		r.aside(s, errors.New("down"))
+	}
+	require.Len(t, r.m, maxAside)
+}

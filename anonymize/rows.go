@@ -70,6 +70,20 @@ func (t *Table[T]) Stored(ctx context.Context, subjects ...keystore.Subject) ([]
 	return all, nil
 }
 
+// Columns lists the columns of a row as Export and Stored have them, in that order,
+// without values.
+func (t *Table[T]) Columns() []fieldcrypt.NamedValue {
+	if t.codec == nil {
+		return nil // Check tells
+	}
+	var none T
+	columns := t.codec.Stored(&none)
+	for i := range columns {
+		columns[i].Value, columns[i].State = nil, ""
+	}
+	return columns
+}
+
 // of reads the stored rows of each subject.
 func (t *Table[T]) of(ctx context.Context, subjects []keystore.Subject) ([][]T, error) {
 	if err := t.eraser.Check(); err != nil {

@@ -109,6 +109,10 @@ func TestExportOfManyIsOfThoseOnly(t *testing.T) {
 	require.Equal(t, fieldcrypt.NamedValue{Name: "address", Personal: true, State: fieldcrypt.StatusErased}, rows[3][0][2])
 	require.NotContains(t, fmt.Sprint(rows), "1 Main Street")
 
+	p.invoices.owner = func(invoice) string { return "supplier/1" }
+	rows, err = p.invoiceT.Export(ctx, subj(t, "supplier/1"))
+	require.NoError(t, err, "the source is not asked for what the table has not")
+	require.Equal(t, [][][]fieldcrypt.NamedValue{nil}, rows)
 	p.invoices.owner = func(invoice) string { return "customer/3" }
 	for _, f := range []func(context.Context, ...keystore.Subject) ([][][]fieldcrypt.NamedValue, error){p.invoiceT.Export, p.invoiceT.Stored} {
 		rows, err = f(ctx, subj(t, "customer/3"))
@@ -204,6 +208,12 @@ func TestStoredHasTheColumnsOfExport(t *testing.T) {
 		}
 	}
 	require.Equal(t, opened, stored)
+	columns := table.Columns()
+	for i, v := range stored[0][0] {
+		require.Equal(t, fieldcrypt.NamedValue{Name: v.Name, Personal: v.Personal}, columns[i])
+	}
+	require.Len(t, columns, len(stored[0][0]))
+	require.Nil(t, anonymize.Register[row](p.eraser, nil, nil).Columns())
 	require.Greater(t, len(stored[0][0]), 12)
 	require.False(t, strings.Contains(fmt.Sprint(stored), "oubli1"))
 }
