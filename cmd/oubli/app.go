@@ -77,7 +77,7 @@ Start with "oubli demo", which shows it on real data, then "oubli init".`,
 		a.initCommand(), a.sealCommand(), a.openCommand(), a.adoptCommand(), a.anonymizeCommand(),
 		a.restrictCommand(), a.releaseCommand(), a.cancelCommand(), a.readmitCommand(), a.retireCommand(),
 		a.exportCommand(), a.rotateCommand(), a.restoreCommand(), a.reconcileCommand(), a.upgradeCommand(), a.advanceCommand(), a.rootCommand(),
-		a.statusCommand(), a.verifyCommand(), a.demoCommand(),
+		a.statusCommand(), a.verifyCommand(), a.serveCommand(), a.demoCommand(),
 	)
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -91,7 +91,7 @@ func worksOnTables(c *cobra.Command) bool {
 	for c.HasParent() && c.Parent().HasParent() {
 		c = c.Parent()
 	}
-	return slices.Contains([]string{"adopt", "anonymize", "export", "open", "reconcile", "status", "verify"}, c.Name())
+	return slices.Contains([]string{"adopt", "anonymize", "export", "open", "reconcile", "serve", "status", "verify"}, c.Name())
 }
 
 // setting is a flag that the environment can set as well. The help names the standard,

@@ -17,6 +17,9 @@ type boltFile struct{ path string }
 
 func (f boltFile) open(_ context.Context, how access) (keystore.Backend, error) {
 	b, err := boltstore.Open(f.path, &boltstore.Options{ReadOnly: bool(how)})
+	if errors.Is(err, keystore.ErrLocked) {
+		return nil, withHint(err, "if it is oubli serve that has it, do this on its page; or end it with Ctrl-C, and start it again afterwards: what was begun goes on")
+	}
 	if err != nil {
 		return nil, err // not a nil *boltstore.Store
 	}

@@ -110,7 +110,7 @@ func (a *app) openAt(ctx context.Context, at location, is, next *root, how acces
 	if err != nil {
 		return nil, nil, err
 	}
-	o := keystore.Options{ReadOnly: bool(how), CacheSize: a.cacheSize, Logger: slog.New(wordHandler{a.ui})}
+	o := keystore.Options{ReadOnly: bool(how), CacheSize: a.cacheSize, Logger: a.logger(slog.LevelWarn)}
 	if next != nil {
 		o.NextRoots = next
 	}
@@ -149,10 +149,16 @@ func (a *app) withKeystore(ctx context.Context, how access, f func(*openKeystore
 	return f(keys)
 }
 
-// wordHandler says what the keystore logs.
-type wordHandler struct{ u *ui }
+// logger says what is logged from a level on.
+func (u *ui) logger(from slog.Level) *slog.Logger { return slog.New(wordHandler{u, from}) }
 
-func (h wordHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+// wordHandler says what is logged.
+type wordHandler struct {
+	u    *ui
+	from slog.Level
+}
+
+func (h wordHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.from }
 
 func (h wordHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
@@ -161,7 +167,11 @@ func (h wordHandler) Handle(_ context.Context, r slog.Record) error {
 		fmt.Fprintf(&b, " %s=%v", at.Key, at.Value)
 		return true
 	})
-	h.u.warn("%s", oneLine(b.String()))
+	if r.Level < slog.LevelWarn {
+		h.u.say("%s", oneLine(b.String()))
+	} else {
+		h.u.warn("%s", oneLine(b.String()))
+	}
 	return nil
 }
 
