@@ -231,6 +231,8 @@ func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []
 	if int(plan.number) < len(s.floor) {
 		raised = max(counter, s.floor[plan.number])
 	}
+	var changed []changedRing
+	var entries [][]byte // on the worklist, of the states that end
 	for i, m := range list {
 		errs[m.at] = nil
 		r := &ring{subject: m.subject, shard: m.shard}
@@ -253,23 +255,39 @@ func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []
 		if !o.changed {
 			continue
 		}
-		if len(o.works) > 0 {
-			if err := s.planWorks(ctx, plan, r, oldEntry, &raised, o.works); err != nil {
-				return err
+		c := changedRing{ring: r, key: m.key, was: oldRev, works: o.works}
+		if len(o.works) > 0 && oldEntry != 0 {
+			entries = append(entries, workKey(plan.number, oldEntry))
+			c.ends = true
+		}
+		changed = append(changed, c)
+	}
+	var ended []Record
+	if len(entries) > 0 {
+		if ended, err = s.backend.Get(ctx, entries); err != nil {
+			return err
+		}
+	}
+	for _, c := range changed {
+		if c.ends {
+			if ended[0].Rev != 0 {
+				plan.group = append(plan.group, Write{Op: Delete, Key: ended[0].Key, If: ended[0].Rev})
 			}
+			ended, c.ring.entry = ended[1:], 0
 		}
-		gen, aead, err := p.sealer(m.shard)
+		s.planWorks(plan, c.ring, &raised, c.works)
+		gen, aead, err := p.sealer(c.ring.shard)
 		if err != nil {
 			return err
 		}
-		value, err := r.seal(s.id, gen, aead)
+		value, err := c.ring.seal(s.id, gen, aead)
 		if err != nil {
 			return err
 		}
-		r.gen, r.rev = gen, newRev()
-		plan.group = append(plan.group, Write{Op: Put, Key: m.key, If: oldRev, Rev: r.rev, Value: value})
-		if oldRev != 0 {
-			plan.bump = append(plan.bump, r)
+		c.ring.gen, c.ring.rev = gen, newRev()
+		plan.group = append(plan.group, Write{Op: Put, Key: c.key, If: c.was, Rev: c.ring.rev, Value: value})
+		if c.was != 0 {
+			plan.bump = append(plan.bump, c.ring)
 		}
 	}
 	if len(plan.group) == 0 {
@@ -283,20 +301,17 @@ func (s *Store) plan(ctx context.Context, plan *pagePlan, list []member, recs []
 	return nil
 }
 
-// planWorks numbers a ring's events, enters them into the worklist, and takes out the
-// entry that its state had before.
-func (s *Store) planWorks(ctx context.Context, plan *pagePlan, r *ring, oldEntry uint64, counter *uint64, works []work) error {
-	if oldEntry != 0 {
-		key := workKey(plan.number, oldEntry)
-		recs, err := s.backend.Get(ctx, [][]byte{key})
-		if err != nil {
-			return err
-		}
-		if recs[0].Rev != 0 {
-			plan.group = append(plan.group, Write{Op: Delete, Key: key, If: recs[0].Rev})
-		}
-		r.entry = 0
-	}
+// changedRing is a ring that is to be written.
+type changedRing struct {
+	ring  *ring
+	key   []byte
+	was   Rev // what its revision was
+	works []work
+	ends  bool // its old state has an entry on the worklist, which goes
+}
+
+// planWorks numbers a ring's events and enters them into the worklist.
+func (s *Store) planWorks(plan *pagePlan, r *ring, counter *uint64, works []work) {
 	for _, w := range works {
 		*counter++
 		w.shard = r.shard
@@ -314,7 +329,6 @@ func (s *Store) planWorks(ctx context.Context, plan *pagePlan, r *ring, oldEntry
 		}
 		plan.group = append(plan.group, Write{Op: Put, Key: workKey(plan.number, *counter), Rev: newRev(), Value: w.encode()})
 	}
-	return nil
 }
 
 // changeEach is change; its errors say what was tried.

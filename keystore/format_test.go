@@ -41,6 +41,9 @@ func drawRing(t *rapid.T) *ring {
 			Requested: second.Draw(t, "requested"), Actor: text.Draw(t, "actor"), Receivers: none(texts.Draw(t, "receivers")),
 			Acked: none(texts.Draw(t, "acked")), Keep: none(texts.Draw(t, "keep")), Claim: text.Draw(t, "claim"), ClaimUntil: second.Draw(t, "until")}
 	}
+	for range rapid.IntRange(0, 3).Draw(t, "changes") {
+		r.enter(ChangeKind(rapid.IntRange(1, 10).Draw(t, "kind")), text.Draw(t, "who"), second.Draw(t, "at"))
+	}
 	r.entry, r.last = rapid.Uint64().Draw(t, "entry"), event{id: newID(), counter: rapid.Uint64Range(1, 1<<63).Draw(t, "counter")}
 	return r
 }
@@ -71,6 +74,7 @@ func TestRingsAreBound(t *testing.T) {
 	r := &ring{subject: mustSubject(t, "customer/1"), shard: 3, state: StateActive}
 	r.addKey("", time.Unix(1, 0))
 	r.journal = &Journal{Event: newID(), Actor: "officer"}
+	r.enter(ChangeRequested, "officer", time.Unix(1, 0))
 	value, err := r.seal(store, 1, aead)
 	require.NoError(t, err)
 	opens := func(store StoreID, sub string, shard uint16, value []byte) error {
@@ -176,6 +180,7 @@ func FuzzRing(f *testing.F) {
 	require.NoError(f, err)
 	r := &ring{subject: mustSubject(f, "customer/1"), state: StateErasing}
 	r.journal = &Journal{Event: newID(), Receivers: []string{"crm"}}
+	r.enter(ChangeRequested, "officer", time.Unix(1, 0))
 	r.addKey("tax", time.Unix(1, 0))
 	value, err := r.seal(StoreID{}, 1, aead)
 	require.NoError(f, err)

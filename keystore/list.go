@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -78,232 +79,219 @@ type lister struct {
 // errPageFull says that there is more than the page takes.
 var errPageFull = errors.New("the page is full")
 
-func (l *lister) full() bool { return len(l.list)+len(l.broken) >= l.limit }
+// left is how many the page still takes.
+func (l *lister) left() int { return l.limit - len(l.list) - len(l.broken) }
 
-// everybody lists the rings behind after.
+// everybody lists the rings behind after. It reads one more than the page takes, to know
+// whether there are more.
 func (l *lister) everybody(after []byte) error {
-	return l.scan(ringRange, after, func(recs []Record) error {
+	for page := range l.s.layout.pages {
+		from, to := ringRange(uint8(page))
+		if len(after) > 0 {
+			if page < int(after[0]) {
+				continue
+			}
+			from, after = behind(after), nil
+		}
+		recs, err := l.s.backend.Scan(l.ctx, from, to, l.left()+1)
+		if err != nil {
+			return err
+		}
 		for _, rec := range recs {
 			if err := l.add(rec, nil); err != nil {
 				return err
 			}
 			l.last = rec.Key
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
-// scan reads a range of each page from behind after, as much at a time as fills the page
-// and one more.
-func (l *lister) scan(of func(uint8) (from, to []byte), after []byte, f func([]Record) error) error {
-	page := 0
-	if len(after) > 0 {
-		page = int(after[0])
+// behind is the first key after key.
+func behind(key []byte) []byte { return append(slices.Clone(key), 0) }
+
+// add puts the subject of a ring on the page, if want says so.
+func (l *lister) add(rec Record, want func(*ring) bool) error {
+	r, err := headerRing(rec)
+	if err != nil {
+		return l.addBroken(err)
 	}
-	for ; page < l.s.layout.pages; page++ {
-		from, to := of(uint8(page))
-		if len(after) > 0 {
-			from, after = append(slices.Clone(after), 0), nil
+	if want != nil && !want(r) {
+		return nil
+	}
+	if l.left() == 0 {
+		return errPageFull
+	}
+	var fin finality
+	if r.last.counter != 0 { // or else nothing of it was destroyed
+		if fin, err = l.finality(); err != nil {
+			return err
 		}
-		for {
-			n := l.limit - len(l.list) - len(l.broken) + 1
+	}
+	l.list = append(l.list, fin.status(l.s.layout, r))
+	return nil
+}
+
+// addBroken puts a record that can't be read in somebody's place.
+func (l *lister) addBroken(err error) error {
+	if l.left() == 0 {
+		return errPageFull
+	}
+	l.broken = append(l.broken, err)
+	return nil
+}
+
+// finality reads the root store and the epoch record, once, and not for a page of people
+// who were never erased.
+func (l *lister) finality() (finality, error) {
+	if l.fin == nil {
+		fin, err := l.s.finality(l.ctx)
+		if err != nil {
+			return finality{}, err
+		}
+		l.fin = &fin
+	}
+	return *l.fin, nil
+}
+
+// candidate is an entry of a worklist, or a tombstone beside the root.
+type candidate struct {
+	key    []byte // of the entry, or where that of the tombstone stood
+	kind   workKind
+	tomb   Tombstone
+	beside bool  // a tombstone beside the root
+	broken error // the entry can't be read
+}
+
+// worklists lists the subjects on the worklists behind after, and those in tombs, which are
+// in the order of their keys.
+func (l *lister) worklists(after []byte, tombs []candidate) error {
+	for page := range l.s.layout.pages {
+		from, to := workRange(uint8(page))
+		if len(after) > 0 {
+			if page < int(after[0]) {
+				continue
+			}
+			from, after = behind(after), nil
+		}
+		n := l.left() + 1
+		for more := true; more; n = min(2*n, scanBatch) { // few of the entries may be of this state
 			recs, err := l.s.backend.Scan(l.ctx, from, to, n)
 			if err != nil {
 				return err
 			}
-			if err := f(recs); err != nil {
+			list := make([]candidate, len(recs))
+			for i, rec := range recs {
+				w, err := parseWork(rec)
+				if err != nil {
+					err = fmt.Errorf("%w (under %x)", err, rec.Key)
+				}
+				list[i] = candidate{key: rec.Key, kind: w.kind, tomb: w.tomb, broken: err}
+			}
+			until := to
+			if more = len(recs) == n; more {
+				from = behind(recs[n-1].Key)
+				until = from
+			}
+			own := 0
+			for own < len(tombs) && bytes.Compare(tombs[own].key, until) < 0 {
+				own++
+			}
+			list = append(list, tombs[:own]...)
+			tombs = tombs[own:]
+			slices.SortFunc(list, func(a, b candidate) int { return bytes.Compare(a.key, b.key) })
+			if err := l.candidates(list); err != nil {
 				return err
 			}
-			if len(recs) < n {
-				break
+		}
+	}
+	return nil
+}
+
+// candidates lists those whose rings say what the entries do.
+func (l *lister) candidates(list []candidate) error {
+	list = slices.DeleteFunc(list, func(c candidate) bool { return c.broken == nil && c.kind != l.kind() })
+	for len(list) > 0 {
+		some := list[:min(len(list), l.left()+1)]
+		list = list[len(some):]
+		keys := make([][]byte, 0, len(some))
+		for i := range some {
+			if sub := some[i].tomb.Subject; some[i].broken == nil {
+				keys = append(keys, l.s.layout.ringKey(l.s.layout.shard(sub), sub))
 			}
-			from = append(slices.Clone(recs[len(recs)-1].Key), 0)
 		}
-	}
-	return nil
-}
-
-// add puts the subject of a ring on the page, if want says so.
-func (l *lister) add(rec Record, want func(*ring) bool) error {
-	r, broken := headerRing(rec)
-	if broken == nil && want != nil && !want(r) {
-		return nil
-	}
-	if l.full() {
-		return errPageFull
-	}
-	if broken != nil {
-		l.broken = append(l.broken, broken)
-		return nil
-	}
-	if r.last.counter != 0 {
-		if err := l.needFinality(); err != nil {
-			return err
+		var recs []Record
+		if len(keys) > 0 {
+			var err error
+			if recs, err = l.s.backend.Get(l.ctx, keys); err != nil {
+				return err
+			}
 		}
-	}
-	l.list = append(l.list, l.finality().status(l.s.layout, r))
-	return nil
-}
-
-// finality is all that is known; without any, nobody's keys were destroyed.
-func (l *lister) finality() finality {
-	if l.fin == nil {
-		return finality{}
-	}
-	return *l.fin
-}
-
-// needFinality reads what decides it: the root store and the epoch record, which a page
-// of people who were never erased does not need.
-func (l *lister) needFinality() error {
-	if l.fin != nil {
-		return nil
-	}
-	fin, err := l.s.finality(l.ctx)
-	l.fin = &fin
-	return err
-}
-
-// candidate is an entry of a worklist, or a tombstone of the root store.
-type candidate struct {
-	key   []byte // of the entry, or where it would stand
-	tomb  Tombstone
-	kind  workKind
-	entry bool // as against a tombstone
-}
-
-// worklists lists the subjects on the worklists behind after, and those in tombs, which are
-// in the order of the keys that their entries had.
-func (l *lister) worklists(after []byte, tombs []candidate) error {
-	for page := range l.s.layout.pages {
-		if len(after) > 0 && page < int(after[0]) {
-			continue
-		}
-		own := slices.IndexFunc(tombs, func(c candidate) bool { return c.key[0] > byte(page) })
-		if own < 0 {
-			own = len(tombs)
-		}
-		if err := l.worklist(uint8(page), after, tombs[:own]); err != nil {
-			return err
-		}
-		after, tombs = nil, tombs[own:]
-	}
-	return nil
-}
-
-// worklist is worklists for one page.
-func (l *lister) worklist(page uint8, after []byte, tombs []candidate) error {
-	from, to := workRange(page)
-	if len(after) > 0 {
-		from = append(slices.Clone(after), 0)
-	}
-	for more := true; more; {
-		n := scanBatch
-		if left := l.limit - len(l.list) - len(l.broken) + 1; left < n {
-			n = left
-		}
-		recs, err := l.s.backend.Scan(l.ctx, from, to, n)
-		if err != nil {
-			return err
-		}
-		more = len(recs) == n
-		var entries []candidate
-		for _, rec := range recs {
-			w, err := parseWork(rec)
+		for i := range some {
+			c := &some[i]
+			var err error
+			if c.broken != nil {
+				err = l.addBroken(c.broken)
+			} else {
+				rec := recs[0]
+				if recs = recs[1:]; rec.Rev != 0 {
+					err = l.add(rec, func(r *ring) bool { return l.is(r, c) })
+				}
+			}
 			if err != nil {
 				return err
 			}
-			entries = append(entries, candidate{key: rec.Key, tomb: w.tomb, kind: w.kind, entry: true})
-			from = append(slices.Clone(rec.Key), 0)
-		}
-		own := len(tombs)
-		if more { // those further on come with the entries further on
-			own = 0
-			for own < len(tombs) && slices.Compare(tombs[own].key, from) < 0 {
-				own++
-			}
-		}
-		both := append(entries, tombs[:own]...)
-		slices.SortStableFunc(both, func(a, b candidate) int { return slices.Compare(a.key, b.key) })
-		tombs = tombs[own:]
-		if err := l.candidates(both); err != nil {
-			return err
+			l.last = c.key
 		}
 	}
 	return nil
 }
 
-// candidates lists those whose rings still say what the entry does.
-func (l *lister) candidates(list []candidate) error {
-	list = slices.DeleteFunc(list, func(c candidate) bool { return !l.may(&c) })
-	for len(list) > 0 {
-		some := list[:min(len(list), l.limit-len(l.list)-len(l.broken)+1)]
-		list = list[len(some):]
-		keys := make([][]byte, len(some))
-		for i := range some {
-			sub := some[i].tomb.Subject
-			keys[i] = l.s.layout.ringKey(l.s.layout.shard(sub), sub)
-		}
-		recs, err := l.s.backend.Get(l.ctx, keys)
-		if err != nil {
-			return err
-		}
-		for i, rec := range recs {
-			if rec.Rev == 0 {
-				continue
-			}
-			if err := l.add(rec, func(r *ring) bool { return l.is(r, &some[i]) }); err != nil {
-				return err
-			}
-			l.last = some[i].key
-		}
-	}
-	return nil
-}
-
-// may tells whether an entry is of the state that is asked for.
-func (l *lister) may(c *candidate) bool {
+// kind is that of the entries of the state that is asked for.
+func (l *lister) kind() workKind {
 	switch l.state {
 	case StateErasing:
-		return c.kind == workPending
+		return workPending
 	case StateRestricted:
-		return c.kind == workRestricted
+		return workRestricted
 	}
-	return c.kind == workDestroyed && c.tomb.Erased
+	return workDestroyed
 }
 
 // is tells whether a ring still is what an entry says, or has moved on.
 func (l *lister) is(r *ring, c *candidate) bool {
-	if r.state != l.state {
+	if r.state != l.state || l.state != StateErased {
+		return r.state == l.state && r.entry == c.tomb.Counter
+	}
+	// An advance puts tombstones beside the root before it covers them, and takes them off
+	// the worklist afterwards: what is covered says where the last one counts.
+	e, page := l.fin.record, l.s.layout.page(r.shard)
+	if covered := e.root(e.current).covered(page, r.last.counter); covered != c.beside || !covered && r.last.counter != c.tomb.Counter {
 		return false
 	}
-	if l.state != StateErased {
-		return r.entry == c.tomb.Counter
-	}
-	// What the current root covers is on its way from the worklist, and stands beside the
-	// root; the rest does not stand there yet, or not only.
-	e, page := l.fin.record, l.s.layout.page(r.shard)
-	covered := e.root(e.current).covered(page, r.last.counter)
-	return r.last.id == c.tomb.Event && covered != c.entry && !e.final(page, r.last.counter, e.dead(l.fin.contents))
+	return !e.final(page, r.last.counter, e.dead(l.fin.contents))
 }
 
 // notFinal lists who is erased but not yet finally.
 func (l *lister) notFinal(after []byte) error {
-	if err := l.needFinality(); err != nil {
+	fin, err := l.finality()
+	if err != nil {
 		return err
 	}
-	var tombs []candidate
-	seen := map[EventID]bool{}
-	dead := l.fin.record.dead(l.fin.contents)
-	for _, t := range l.fin.contents.Tombstones {
-		c := candidate{key: workKey(t.Page, t.Counter), tomb: t, kind: workDestroyed}
-		if seen[t.Event] || slices.Compare(c.key, after) <= 0 || l.fin.record.final(t.Page, t.Counter, dead) {
-			continue
+	latest := map[Subject]*Tombstone{}
+	for i := range fin.contents.Tombstones {
+		t := &fin.contents.Tombstones[i]
+		if o := latest[t.Subject]; o == nil || o.Counter < t.Counter {
+			latest[t.Subject] = t
 		}
-		seen[t.Event] = true
-		tombs = append(tombs, c)
 	}
-	slices.SortFunc(tombs, func(a, b candidate) int { return slices.Compare(a.key, b.key) })
+	var tombs []candidate
+	for _, t := range latest {
+		if key := workKey(t.Page, t.Counter); bytes.Compare(key, after) > 0 {
+			tombs = append(tombs, candidate{key: key, kind: workDestroyed, tomb: *t, beside: true})
+		}
+	}
+	slices.SortFunc(tombs, func(a, b candidate) int { return bytes.Compare(a.key, b.key) })
 	return l.worklists(after, tombs)
 }
 

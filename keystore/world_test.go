@@ -242,7 +242,9 @@ func (w *world) violations() []string {
 	living := w.living()
 	reach := w.attacker.Reach(living)
 	now := w.attacker.Reach(living, stored(w.t, w.backend)...)
-	for i, st := range w.statuses() {
+	statuses := w.statuses()
+	list = append(list, w.unlisted(statuses)...)
+	for i, st := range statuses {
 		p := w.people[i]
 		for id := range p.dead {
 			if !slices.Contains(st.Dropped, id) {

@@ -189,7 +189,7 @@ func pgKey(page byte, key []byte) bool {
 		return false
 	}
 	if page == 0xff {
-		return key[0] == 'e' && len(key) == 1 || key[0] == 'n'
+		return key[0] == 'e' && len(key) == 1 || key[0] == 'n' || key[0] == 'b' && len(key) == 17
 	}
 	switch key[0] {
 	case 'k', 'c':
