@@ -88,10 +88,22 @@ func (t *renderer) action(a string) template.HTML {
 }
 
 // badge shows a person's state by word, colour and shape.
-func (t *renderer) badge(p person) template.HTML {
+func (t *renderer) badge(p any) template.HTML {
 	var m markup
-	t.putBadge(&m, &p)
+	t.putBadge(&m, personOf(p))
 	return m.done()
+}
+
+// personOf returns the person of a line.
+func personOf(line any) *person {
+	switch p := line.(type) {
+	case confirmPerson:
+		return &p.person
+	case batchPerson:
+		return &p.person
+	}
+	p := line.(person)
+	return &p
 }
 
 func (t *renderer) putBadge(m *markup, p *person) {
@@ -151,9 +163,9 @@ func stepIcon(step string) literal {
 }
 
 // final says from when on keystore copies are dead.
-func (t *renderer) final(p person) template.HTML {
+func (t *renderer) final(p any) template.HTML {
 	var m markup
-	t.putFinal(&m, &p)
+	t.putFinal(&m, personOf(p))
 	return m.done()
 }
 

@@ -134,10 +134,8 @@ func English() Texts {
 		"people.none.erasing":      "Nobody is being erased just now.",
 		"people.none.restricted":   "Nobody is restricted.",
 		"people.none.erased":       "Every erasure is final.",
-		"people.problem.nobody":    "Nobody was ticked. Tick one or several people first.",
-		"people.problem.toomany":   "That is too many at once: at most %s people.",
-		"people.problem.query":     "This is no identifier. Write kind and number, as customer/42.",
-		"people.problem.page":      "This page of the list is no longer there. You are at its beginning.",
+		"people.problem.none":      "Nobody was ticked. Tick one or several people first.",
+		"people.problem.many":      "That is too many at once: at most %s people.",
 		"people.problem.damaged":   "A record could not be read, and is left out. Tell whoever runs the keystore; the others are shown.",
 		"people.problem.novalues":  "The columns could not be read from the application's tables. People and states are right.",
 
@@ -192,16 +190,14 @@ func English() Texts {
 		"change.retried":       "Erasure tried again on demand",
 
 		// Why something is not done to somebody. The value is the reason of a hold.
-		"refused.own":           "This is you. Somebody else has to do it.",
-		"refused.protected":     "People of this kind are protected here.",
-		"refused.forbidden":     "You may not do this to them.",
-		"refused.held":          "On hold, nothing may be destroyed: %s",
-		"refused.unknown":       "Unknown: there are no keys to destroy.",
-		"refused.erased":        "Erased already.",
-		"refused.erasing":       "Being erased already.",
-		"refused.kept":          "An erasure left this restriction. It can't be released.",
-		"refused.notrestricted": "Not restricted.",
-		"refused.else":          "It can't be done.",
+		"refused.own":       "This is you. Somebody else has to do it.",
+		"refused.protected": "People of this kind are protected here.",
+		"refused.held":      "On hold, nothing may be destroyed: %s",
+		"refused.unknown":   "Unknown: there are no keys to destroy.",
+		"refused.erased":    "Erased already.",
+		"refused.erasing":   "Being erased already.",
+		"refused.kept":      "An erasure left this restriction. It can't be released.",
+		"refused.active":    "Not restricted.",
 
 		// Before it is done.
 		"confirm.one.erase":           "Erase the personal data of %s?",
@@ -269,7 +265,6 @@ func English() Texts {
 		"batch.asked":            "Asked for %s.",
 		"batch.asked.by":         "Asked for %s by %s.",
 		"batch.keep":             "To be kept:",
-		"batch.hold":             "On hold, nothing may be destroyed: %s",
 		"batch.hidden.one":       "%s person of it is not shown: you may not see them.",
 		"batch.hidden.other":     "%s people of it are not shown: you may not see them.",
 		"batch.finished":         "All done.",
@@ -362,9 +357,9 @@ func English() Texts {
 		"problem.moving":         "A move of the root keys is not finished: %s may hold a copy. Nothing is final until then.",
 		"problem.unnamed":        "Root keys that the keystore does not name: %s. The next advance takes care of them.",
 		"problem.unadvanced":     "People whose keys are destroyed and whom no advance has taken in yet: %s.",
-		"problem.lease":          "This process has lost touch with the keystore's other users and opens nothing until it has it again.",
-		"problem.old":            "The erasure of %s is unfinished and was asked for %s.",
-		"problem.idle":           "Nobody works on erasures in this process. Waiting: %s.",
+		"problem.lease":          "This process has lost touch with the keystore's other users, last reached %s. It opens nothing until it reaches them again.",
+		"problem.stuck":          "Erasures are unfinished: %s. The oldest was asked for %s, more than a day ago.",
+		"problem.idle":           "Nobody works on erasures in this process, and some wait.",
 
 		// Why there is nothing else. error.text.* says what to do.
 		"error.home":             "To the people",
