@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/anonymize/admin"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -38,23 +39,25 @@ type Shop struct {
 	list  newsletter
 }
 
-// Open makes the shop in a folder that is empty, which is the caller's to remove. o is for
-// its Eraser, and may be nil.
+// Open opens the shop in a folder, and makes it there if the folder is empty. The folder is
+// the caller's to remove. o is for its Eraser, and may be nil.
 func Open(ctx context.Context, dir string, o *anonymize.Options) (s *Shop, err error) {
-	p, err := readPlain()
-	if err != nil {
-		return nil, err
-	}
 	s = &Shop{world: &world{dir: dir}, list: newsletter{dir: filepath.Join(dir, Newsletter)}}
 	defer func() {
 		if err != nil {
 			s, err = nil, errors.Join(err, s.Close())
 		}
 	}()
-	if err := s.world.build(ctx, p, Grace); err != nil {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
 		return s, err
 	}
-	if err := s.list.subscribe(p.customers); err != nil {
+	if len(entries) == 0 {
+		err = s.make(ctx)
+	} else {
+		err = s.world.open(ctx)
+	}
+	if err != nil {
 		return s, err
 	}
 	s.Keys = s.world.keys
@@ -69,6 +72,56 @@ func Open(ctx context.Context, dir string, o *anonymize.Options) (s *Shop, err e
 	})
 	return s, nil
 }
+
+func (s *Shop) make(ctx context.Context) error {
+	p, err := readPlain()
+	if err != nil {
+		return err
+	}
+	if err := s.world.build(ctx, p, Grace); err != nil {
+		return err
+	}
+	return s.list.subscribe(p.customers)
+}
+
+// GivePast has some people erased and restricted already, so that every state is to be
+// seen: customer/37 is erased, of customer/2 what the tax office wants is kept, customer/59
+// is restricted, and customer/5 may not be erased.
+func (s *Shop) GivePast(ctx context.Context) error {
+	for _, past := range []struct {
+		id   int64
+		keep []string
+	}{{gone, nil}, {kept, []string{"tax"}}} {
+		who, err := customer(past.id)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Eraser.AnonymizeWith(ctx, &anonymize.Request{Keep: past.keep}, who); err != nil {
+			return err
+		}
+	}
+	for _, past := range []struct {
+		id int64
+		o  keystore.RestrictOptions
+	}{{59, keystore.RestrictOptions{}}, {5, keystore.RestrictOptions{Hold: "a claim is before the court"}}} {
+		who, err := customer(past.id)
+		if err != nil {
+			return err
+		}
+		errs, err := s.Keys.Restrict(ctx, &past.o, who)
+		if err := errors.Join(append(errs, err)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Columns are what lists show of a customer.
+func (s *Shop) Columns() (admin.Columns, error) {
+	return admin.TableColumns(s.Customers, "first_name", "last_name", "country")
+}
+
+func customer(id int64) (keystore.Subject, error) { return keystore.NewSubject("customer", id) }
 
 // Turnover is what was sold, in cents by country, of customers who are erased as well: it
 // is not personal.

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/anonymize/admin"
+	"github.com/oubli/oubli/fieldcrypt"
 	"github.com/oubli/oubli/keystore"
 	"github.com/oubli/oubli/keystore/keystoretest"
 )
@@ -53,6 +55,37 @@ func TestShopErases(t *testing.T) {
 	after, err := s.Turnover(ctx)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
+}
+
+// The same folder is the same shop again, with what became of it.
+func TestShopIsOpenedAgain(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	for again := range 2 {
+		s, err := Open(ctx, dir, nil)
+		require.NoError(t, err)
+		if again == 0 {
+			require.NoError(t, s.GivePast(ctx))
+		}
+		require.Equal(t, 57, subscribers(t, s))
+		columns, err := s.Columns()
+		require.NoError(t, err)
+		var asks []admin.Ask
+		for _, id := range []int64{1, 2, 37, 59, 5} {
+			who, err := customer(id)
+			require.NoError(t, err)
+			asks = append(asks, admin.Ask{Subject: who, Reveal: true})
+		}
+		values, err := columns.Values(ctx, asks)
+		require.NoError(t, err)
+		require.Equal(t, []admin.Value{{Text: "Luís", State: fieldcrypt.StatusOpen}, {Text: "Gonçalves", State: fieldcrypt.StatusOpen}, {Text: "Brazil"}}, values[0])
+		var states []fieldcrypt.Status
+		for _, row := range values {
+			states = append(states, row[0].State)
+		}
+		require.Equal(t, []fieldcrypt.Status{"open", "erased", "erased", "withheld", "withheld"}, states)
+		require.Equal(t, "Germany", values[2][2].Text)
+		require.NoError(t, s.Close())
+	}
 }
 
 // While the newsletter is stopped, nobody is erased.

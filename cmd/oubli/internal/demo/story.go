@@ -153,7 +153,7 @@ func (s *story) anonymizing(ctx context.Context) error {
 }
 
 func (s *story) anonymizeOne(ctx context.Context, e *anonymize.Eraser, id int64, keep ...string) error {
-	sub, err := keystore.NewSubject("customer", id)
+	sub, err := customer(id)
 	if err != nil {
 		return err
 	}

@@ -45,22 +45,19 @@ func (w *world) build(ctx context.Context, p plain, grace time.Duration) error {
 			return err
 		}
 	}
-	var err error
-	if w.roots, err = rootfile.New([]string{w.path("root", "oubli.root")}, nil); err != nil {
-		return err
-	}
-	b, err := boltstore.Create(w.path("keys", "oubli.keys"), nil)
+	roots, err := w.rootStore()
 	if err != nil {
 		return err
 	}
-	if err := keystore.Create(ctx, b, w.roots, &keystore.CreateOptions{Grace: grace}); err != nil {
-		return errors.Join(err, b.Close())
+	b, err := boltstore.Create(w.keystoreFile(), nil)
+	if err != nil {
+		return err
 	}
-	if w.keys, err = keystore.Open(ctx, b, w.roots, nil); err != nil {
-		return errors.Join(err, b.Close())
+	err = keystore.Create(ctx, b, roots, &keystore.CreateOptions{Grace: grace})
+	if err = errors.Join(err, b.Close()); err != nil {
+		return err
 	}
-	w.bolt = b
-	if w.live, err = tables(w.keys, w.path("data")); err != nil {
+	if err := w.open(ctx); err != nil {
 		return err
 	}
 	for _, c := range p.customers {
@@ -74,6 +71,27 @@ func (w *world) build(ctx context.Context, p plain, grace time.Duration) error {
 		}
 	}
 	return nil
+}
+
+// open opens what was built.
+func (w *world) open(ctx context.Context) (err error) {
+	if w.roots, err = w.rootStore(); err != nil {
+		return err
+	}
+	if w.bolt, err = boltstore.Open(w.keystoreFile(), nil); err != nil {
+		return err
+	}
+	if w.keys, err = keystore.Open(ctx, w.bolt, w.roots, nil); err != nil {
+		return errors.Join(err, w.bolt.Close())
+	}
+	w.live, err = tables(w.keys, w.path("data"))
+	return err
+}
+
+func (w *world) keystoreFile() string { return w.path("keys", "oubli.keys") }
+
+func (w *world) rootStore() (*rootfile.Store, error) {
+	return rootfile.New([]string{w.path("root", "oubli.root")}, nil)
 }
 
 // tables wraps the tables in a folder.
