@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/keystore"
+	"github.com/oubli/oubli/keystore/keystoretest"
 )
 
 const short = 150 * time.Millisecond
@@ -266,4 +267,81 @@ func TestAClaimThatWasLostIsWaitedFor(t *testing.T) {
 		cancel()
 		require.Equal(t, lost, err != nil)
 	}
+}
+
+// However many are restricted, one lease is waited for, and none where all are refused.
+func TestRestrictWaitsOnceForABatch(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, leaseOf(short))
+	a, b := c.process(), c.process()
+	var subs []keystore.Subject
+	for i := range 200 {
+		subs = append(subs, subject(t, i+1))
+	}
+	_, err := a.store.Ensure(c.ctx, nil, []string{""}, subs...)
+	require.NoError(t, err)
+	require.Equal(t, keystore.StateActive, b.state(subs[7]))
+	nobody := subject(t, 1000)
+	batch := append([]keystore.Subject{nobody, {}}, subs...)
+	commits, gets := a.commits.Load(), a.gets.Load()
+	d := took(func() {
+		errs, err := a.store.Restrict(c.ctx, nil, append(batch, subs[0])...)
+		require.NoError(t, err)
+		require.Len(t, errs, len(batch)+1)
+		require.ErrorIs(t, errs[0], keystore.ErrUnknownSubject)
+		require.ErrorContains(t, errs[0], nobody.String())
+		require.ErrorIs(t, errs[1], keystore.ErrInvalid)
+		for _, err := range errs[2:] {
+			require.NoError(t, err)
+		}
+	})
+	require.GreaterOrEqual(t, d, short)
+	require.Less(t, d, 10*short)
+	require.EqualValues(t, 1, a.commits.Load()-commits)
+	require.EqualValues(t, 1, a.gets.Load()-gets)
+	require.ErrorIs(t, b.keys(subs[7]).Err(), keystore.ErrRestricted)
+
+	commits, gets = a.commits.Load(), a.gets.Load()
+	errs, err := a.store.Release(c.ctx, batch...)
+	require.NoError(t, err)
+	require.ErrorIs(t, errs[0], keystore.ErrUnknownSubject)
+	require.ErrorIs(t, errs[1], keystore.ErrInvalid)
+	require.NoError(t, joined(errs[2:], nil))
+	require.EqualValues(t, 1, a.commits.Load()-commits)
+	require.LessOrEqual(t, a.gets.Load()-gets, int64(1+32), "not one for each")
+
+	a.request(subs[:2]...)
+	d = took(func() {
+		errs, err = a.store.Restrict(c.ctx, nil, nobody, subs[0], subs[1])
+		require.NoError(t, err)
+	})
+	require.ErrorIs(t, errs[1], keystore.ErrErasing)
+	require.ErrorIs(t, errs[2], keystore.ErrErasing)
+	require.Less(t, d, short/2, "nothing was changed")
+	errs, err = a.store.Restrict(c.ctx, nil)
+	require.NoError(t, err)
+	require.Empty(t, errs)
+	c.check()
+}
+
+func TestLeaseStatus(t *testing.T) {
+	alone := keystoretest.New(t)
+	require.Equal(t, keystore.LeaseStatus{Serves: true}, alone.Lease())
+
+	c := newCluster(t, leaseOf(long))
+	a := c.process()
+	st := a.store.Lease()
+	require.Equal(t, long, st.Length)
+	require.True(t, st.Serves)
+	require.WithinDuration(t, time.Now(), st.Polled, 5*time.Second)
+	a.through(refuse)
+	a.pass(long)
+	require.Equal(t, keystore.LeaseStatus{Length: long, Polled: st.Polled}, a.store.Lease(), "it asks nobody")
+	a.heal()
+	require.NoError(t, a.store.Poll(c.ctx))
+	now := a.store.Lease()
+	require.True(t, now.Serves)
+	require.True(t, now.Polled.After(st.Polled))
+	require.NoError(t, a.store.Close())
+	require.False(t, a.store.Lease().Serves)
 }
