@@ -48,7 +48,7 @@ func (q *request) batch() error {
 	if err != nil {
 		return err
 	}
-	page := &batchPage{ID: b.ID.String(), Action: b.Action, By: b.Actor, At: b.ID.Time(), Keep: b.Keep}
+	page := &batchPage{Over: true, ID: b.ID.String(), Action: b.Action, By: b.Actor, At: b.ID.Time(), Keep: b.Keep}
 	for i, st := range sts {
 		if !view[i] {
 			page.Hidden++
@@ -58,7 +58,6 @@ func (q *request) batch() error {
 		page.People = append(page.People, p)
 		page.count(p)
 	}
-	page.Over = page.Running == 0
 	page.Busy = !page.Over
 	page.URL = batchURL(b.ID)
 	q.show(http.StatusOK, page)
@@ -74,9 +73,6 @@ func (q *request) inBatch(b keystore.Batch, st keystore.Status, reveal, may bool
 			p.Refused, p.Why = p.Why, ""
 		}
 	}
-	if p.Trouble != nil && p.Step == stepFailed {
-		p.Why = p.Trouble.Why
-	}
 	p.Retry = may && (p.Step == stepNotAsked && q.refusal(b.Action, st) == "" || p.Step == stepFailed)
 	p.Cancel = may && b.Action == actErase && p.Step != stepRefused && cancellable(st) && !q.protected[st.Subject.Kind()]
 	return p
@@ -91,12 +87,11 @@ func (page *batchPage) count(p batchPerson) {
 		page.Done++
 	case stepWaiting, stepWorking:
 		page.Running++
-	case stepFailed:
-		page.Failed++
-		page.Running++ // it is tried again by itself
-	case stepRefused, stepNotAsked:
+	case stepFailed, stepRefused, stepNotAsked:
 		page.Failed++
 	}
+	// What failed is tried again by itself.
+	page.Over = page.Over && p.Step != stepWaiting && p.Step != stepWorking && p.Step != stepFailed
 	page.Retry = page.Retry || p.Retry
 	page.Cancel = page.Cancel || p.Cancel
 }

@@ -3,13 +3,10 @@ package admin
 import (
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/oubli/oubli/keystore"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // order is what a form asks for: an action on subjects.
 type order struct {
@@ -60,7 +57,7 @@ func (q *request) confirm() error {
 		return err
 	}
 	if len(o.subjects) == 0 {
-		q.redirect(link("", "q", q.form.Get("q"), "state", q.form.Get("state"), "after", q.form.Get("after"), "problem", "none"))
+		q.redirect(q.listURL("problem", "none"))
 		return nil
 	}
 	p, err := q.plan(o.action, o.subjects, o.keep)
@@ -75,7 +72,7 @@ func (q *request) ask(code int, o *order, p *plan, id keystore.BatchID, change f
 	page := &confirmPage{Action: o.action, Batch: id.String(), Digest: p.digest(id, q.actor), Class: p.info.Root.Class,
 		Asks: p.asks(), Possible: p.possible(), Hold: o.hold, Purpose: strings.Join(o.purposes, ", "), Back: q.listURL(),
 		Query: q.form.Get("q"), Filter: q.form.Get("state"), After: q.form.Get("after"), Columns: q.columns}
-	page.One = page.Possible == 1
+	page.One = len(o.subjects) == 1
 	if len(o.subjects) == 1 {
 		page.Back = personURL(o.subjects[0])
 	}

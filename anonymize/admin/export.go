@@ -22,11 +22,15 @@ func (q *request) export() error {
 	}
 	format := q.form.Get("format")
 	if len(subjects) == 0 {
-		q.redirect(link("", "q", q.form.Get("q"), "state", q.form.Get("state"), "after", q.form.Get("after"), "problem", "none"))
+		q.redirect(q.listURL("problem", "none"))
 		return nil
 	}
-	if format != "json" && (format != "csv" || len(subjects) > 1) {
+	if format != "json" && format != "csv" {
 		return bad("")
+	}
+	if format == "csv" && len(subjects) > 1 { // its lines do not say whose they are
+		q.redirect(q.listURL("problem", "csv"))
+		return nil
 	}
 	if err := q.must(subjects, Export); err != nil {
 		return err

@@ -58,9 +58,9 @@ func personURL(s keystore.Subject) string { return link("person", "s", s.String(
 
 func batchURL(id keystore.BatchID) string { return link("batch", "id", id.String()) }
 
-// listURL is the page of the list that a form came from.
-func (q *request) listURL() string {
-	return link("", "q", q.form.Get("q"), "state", q.form.Get("state"), "after", q.form.Get("after"))
+// listURL is the page of the list that a form came from, with more to say.
+func (q *request) listURL(more ...string) string {
+	return link("", append([]string{"q", q.form.Get("q"), "state", q.form.Get("state"), "after", q.form.Get("after")}, more...)...)
 }
 
 // subjects returns those of the form, each once: none is no error.

@@ -29,7 +29,7 @@ func (q *request) people() error {
 		return bad("")
 	}
 	page := &peoplePage{Query: q.form.Get("q"), State: filters[i], Columns: q.columns, MaxBatch: MaxBatch}
-	if p := q.form.Get("problem"); slices.Contains([]string{"none", "many"}, p) {
+	if p := q.form.Get("problem"); slices.Contains([]string{"none", "csv"}, p) {
 		page.Problem = p
 	}
 	for _, s := range filters {

@@ -36,23 +36,23 @@ func (q *request) person() error {
 		return err
 	}
 	page := &personPage{Person: q.bare(st), Purposes: st.Purposes, Keys: st.Keys, Dropped: st.Dropped, Gone: st.Gone, History: st.History,
-		Journal: st.Journal, Trouble: q.trouble(st, reveal[0]), Reveal: reveal[0], May: may, Refused: q.refusal(actErase, st)}
+		Journal: st.Journal, Trouble: q.trouble(st, reveal[0]), Reveal: reveal[0], May: may}
+	if why := q.refusal(actErase, st); why == "own" || why == "protected" {
+		page.Refused = why
+	}
 	if err := q.personTables(page, s); err != nil {
 		return err
-	}
-	rows := 0
-	for _, t := range page.Tables {
-		rows += t.Count
-	}
-	if st.State == keystore.StateUnknown && rows == 0 {
-		return &answer{code: http.StatusNotFound, text: "notfound", back: link("")}
 	}
 	if err := q.personActions(page, st); err != nil {
 		return err
 	}
 	page.Busy = st.State == keystore.StateErasing
 	page.URL = personURL(s)
-	q.show(http.StatusOK, page)
+	code := http.StatusOK
+	if st.State == keystore.StateUnknown && !slices.ContainsFunc(page.Tables, func(t personTable) bool { return t.Count > 0 }) {
+		code = http.StatusNotFound // there may be rows that nothing was sealed in yet
+	}
+	q.show(code, page)
 	return nil
 }
 

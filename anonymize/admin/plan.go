@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -137,23 +138,24 @@ func (p *plan) possible() int {
 	return n
 }
 
-// asks is what must be typed: the id of the only one, or how many they are.
+// asks is what must be typed to erase: the id of the one who was chosen, or how many of
+// several it will be done to. What can be undone asks for nothing.
 func (p *plan) asks() string {
 	n := p.possible()
-	if p.action != actErase || n == 0 {
+	switch {
+	case p.action != actErase || n == 0:
 		return ""
+	case len(p.subjects) == 1:
+		return p.subjects[0].ID()
 	}
-	if n == 1 {
-		return p.subjects[slices.Index(p.refused, "")].ID()
-	}
-	return itoa(n)
+	return strconv.Itoa(n)
 }
 
 // typed tells whether that was typed. Who copies the whole subject means the same.
 func (p *plan) typed(text string) bool {
 	asks := p.asks()
 	text = strings.TrimSpace(text)
-	return text == asks || p.possible() == 1 && text == p.subjects[slices.Index(p.refused, "")].String()
+	return asks == "" || text == asks || len(p.subjects) == 1 && text == p.subjects[0].String()
 }
 
 // finalAt is when an erasure that is asked for now is final at the earliest.
@@ -183,15 +185,15 @@ func (p *plan) receivers() (calls, missing []string) {
 }
 
 // digest fingerprints what matters about what is shown, so that a confirmation of what is
-// not so any more is noticed. How many rows there are does not matter, nor which of the
-// purposes that can be kept were chosen: that is told with the confirmation itself.
+// not so any more is noticed. How many rows there are does not matter: the application goes
+// on working.
 //
 // It is bound to the viewer and the batch; it needs no secret, for no page of another
 // origin can post here, and whoever can may confirm what they know.
 func (p *plan) digest(id keystore.BatchID, actor string) string {
 	type table struct {
-		Name   string
-		Fields []string
+		Name         string
+		Fields, Kept []string
 	}
 	type fact struct {
 		Subject  keystore.Subject
@@ -209,10 +211,10 @@ func (p *plan) digest(id keystore.BatchID, actor string) string {
 	all := struct {
 		Batch, Actor, Action string
 		People               []fact
-		Keepable             []string
+		Keep, Keepable       []string
 		Class                string
 		Grace                time.Duration
-	}{id.String(), actor, p.action, nil, p.keepable, p.info.Root.Class, p.info.Grace + p.info.Root.Delay}
+	}{id.String(), actor, p.action, nil, p.keep, p.keepable, p.info.Root.Class, p.info.Grace + p.info.Root.Delay}
 	for i, st := range p.sts {
 		f := fact{Subject: st.Subject, State: st.State, Refused: p.refused[i], Hold: st.Hold, Kept: st.Kept, Purposes: st.Purposes, Gone: st.Gone}
 		for _, c := range st.History {
@@ -223,8 +225,7 @@ func (p *plan) digest(id keystore.BatchID, actor string) string {
 		if pl := p.plans[i]; pl != nil {
 			f.Calls, f.Missing = pl.Receivers, pl.Missing
 			for _, t := range pl.Tables {
-				fields := slices.Sorted(slices.Values(slices.Concat(t.Fields, t.Kept)))
-				f.Tables = append(f.Tables, table{t.Table, fields})
+				f.Tables = append(f.Tables, table{t.Table, t.Fields, t.Kept})
 			}
 		}
 		all.People = append(all.People, f)

@@ -194,8 +194,8 @@ type call struct {
 // trouble is why an erasure does not go on.
 type trouble struct {
 	Where    string // receiver or table
-	Why      string // the error's text; empty if the viewer may not see it
-	Hidden   bool   // there is a text that the viewer may not see
+	Why      string // the error's text, or what of it the viewer may see
+	Hidden   bool   // there is more, that the viewer may not see
 	Failures int
 	Next     time.Time // when it is tried again by itself
 	Worker   string    // who has claimed it, if somebody elsewhere
