@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"html/template"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,10 +56,13 @@ func (t *renderer) funcs() template.FuncMap {
 		"value":    t.field,
 		"shown":    t.shown,
 		"keeps":    t.keeps,
-		"action":   t.action,
-		"problem":  func(p problem) template.HTML { return w.text("problem."+p.Text, p.Args...) },
-		"keyid":    func(id uint32) string { return fmt.Sprintf("%08x", id) },
-		"short":    func(id keystore.RootID) string { return id.String()[:8] },
+		"keeping": func(list []keepChoice) bool {
+			return slices.ContainsFunc(list, func(k keepChoice) bool { return k.Checked })
+		},
+		"action":  t.action,
+		"problem": func(p problem) template.HTML { return w.text("problem."+p.Text, p.Args...) },
+		"keyid":   func(id uint32) string { return fmt.Sprintf("%08x", id) },
+		"short":   func(id keystore.RootID) string { return id.String()[:8] },
 	}
 }
 
@@ -238,7 +242,7 @@ func (t *renderer) putRow(m *markup, p *person, heads []string, state string, ti
 		}
 		m.raw(`</td>`)
 	}
-	m.raw(`<td data-label="`)
+	m.raw(`<td class="state" data-label="`)
 	m.html(template.HTML(state))
 	m.raw(`">`)
 	t.putBadge(m, p)

@@ -160,7 +160,7 @@ func (w words) time(at time.Time) template.HTML {
 
 // when is time with how long ago that is, or how long until.
 func (w words) when(at, now time.Time) template.HTML {
-	return w.time(at) + ` <span class="hint">` + w.relative(at, now) + "</span>"
+	return w.time(at) + ` <span class="hint">` + w.text("time.hint", w.relative(at, now)) + "</span>"
 }
 
 // relative writes how far at is from now, in one unit.
