@@ -53,7 +53,7 @@ keystore opens what was destroyed), kept, waiting_for and error.`,
 	c.Flags().BoolVar(&o.unknown, "unknown", false, "erase also who was never seen: the id is burned")
 	c.Flags().StringVar(&o.file, "file", "", "read more subjects from this file, one a line (- is standard input)")
 	c.Flags().BoolVar(&o.dryRun, "dry-run", false, "show what would happen, and change nothing")
-	c.Flags().StringVar(&o.actor, "actor", "oubli", "who asks, for the record; it is stored and not sealed")
+	actorFlag(c, &o.actor)
 	return c
 }
 

@@ -114,6 +114,7 @@ func report(ctx context.Context, keys *openKeystore) (*storeReport, error) {
 		if err != nil {
 			return nil, err
 		}
+		st.History = nil // of single subjects only
 		r.Erasing = append(r.Erasing, st)
 	}
 	var dead []keystore.Subject
@@ -122,6 +123,9 @@ func report(ctx context.Context, keys *openKeystore) (*storeReport, error) {
 	}
 	if len(dead) > 0 {
 		r.NotFinal, err = keys.Status(ctx, unique(dead)...)
+		for i := range r.NotFinal {
+			r.NotFinal[i].History = nil
+		}
 	}
 	return r, err
 }

@@ -11,6 +11,7 @@ import (
 
 func (a *app) restrictCommand() *cobra.Command {
 	var o keystore.RestrictOptions
+	var actor string
 	c := &cobra.Command{
 		Use:   "restrict SUBJECT",
 		Short: "Let nobody read or write a subject, but for listed purposes",
@@ -18,7 +19,7 @@ func (a *app) restrictCommand() *cobra.Command {
 sealed for it, but for readers that name one of the purposes given with --for.
 "oubli release" ends it. With --hold erasing is refused as well.`,
 		Args: between(1, 1, "one SUBJECT"),
-		RunE: a.forOne(func(keys *keystore.Store, ctx context.Context, s keystore.Subject) error {
+		RunE: a.forOne(&actor, func(keys *keystore.Store, ctx context.Context, s keystore.Subject) error {
 			return a.outwaiting(ctx, keys, "restricting "+s.String(), []keystore.Subject{s}, func() error {
 				errs, err := keys.Restrict(ctx, &o, s)
 				return errors.Join(append(errs, err)...)
@@ -27,6 +28,7 @@ sealed for it, but for readers that name one of the purposes given with --for.
 	}
 	c.Flags().StringSliceVar(&o.Purposes, "for", nil, "purposes that may still read and write")
 	c.Flags().StringVar(&o.Hold, "hold", "", "refuse erasing, for this reason")
+	actorFlag(c, &actor)
 	return c
 }
 
@@ -92,22 +94,31 @@ opens; seal it anew to have it under the new key.`,
 
 // stateCommand is a command that changes the state of one subject.
 func (a *app) stateCommand(name, short, long string, change func(*keystore.Store, context.Context, keystore.Subject) error) *cobra.Command {
-	return &cobra.Command{
+	var actor string
+	c := &cobra.Command{
 		Use:   name + " SUBJECT",
 		Short: short,
 		Long:  long,
 		Args:  between(1, 1, "one SUBJECT"),
-		RunE:  a.forOne(change),
+		RunE:  a.forOne(&actor, change),
 	}
+	actorFlag(c, &actor)
+	return c
 }
 
-// forOne does change to the one subject that is named.
-func (a *app) forOne(change func(*keystore.Store, context.Context, keystore.Subject) error) func(*cobra.Command, []string) error {
+// actorFlag has --actor say who asks.
+func actorFlag(c *cobra.Command, actor *string) {
+	c.Flags().StringVar(actor, "actor", "oubli", "who asks, for the subject's history; it is stored and not sealed")
+}
+
+// forOne does change to the one subject that is named, for actor.
+func (a *app) forOne(actor *string, change func(*keystore.Store, context.Context, keystore.Subject) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		s, err := a.oneSubject(args)
 		if err != nil {
 			return err
 		}
-		return a.withStore(c.Context(), writing, func(keys *keystore.Store) error { return change(keys, c.Context(), s) })
+		ctx := keystore.WithActor(c.Context(), *actor)
+		return a.withStore(ctx, writing, func(keys *keystore.Store) error { return change(keys, ctx, s) })
 	}
 }

@@ -21,7 +21,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status [SUBJECT...]",
 		Short: "The keystore as a whole, or single subjects",
 		Long: `Shows the keystore: epoch, roots, how many people are in which state, and what is not
-finished. With subjects, one line for each. With --db it also shows how far the tables of
+finished. With subjects, a line for each, and below it what was done and who asked. With --db it also shows how far the tables of
 the data map are adopted, and how many rows a subject has in each.`,
 		Args: between(0, -1, "SUBJECTs"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -87,6 +87,7 @@ func (a *app) subjectStatus(ctx context.Context, keys *keystore.Store, t *tables
 	for i := range list {
 		if !asJSON {
 			p.subject(&list[i], rows[i])
+			p.history(list[i].History)
 			continue
 		}
 		one := struct {
@@ -193,6 +194,17 @@ func (p *printer) subject(st *keystore.Status, rows map[string]int) {
 		add("%s in %s", count(rows[table], "row", "rows"), table)
 	}
 	p.line("%s: %s", st.Subject, strings.Join(words, "; "))
+}
+
+// history writes what was done with a subject, a line each.
+func (p *printer) history(list []keystore.Change) {
+	for _, c := range list {
+		by := ""
+		if c.Actor != "" {
+			by = " by " + oneLine(c.Actor)
+		}
+		p.line("  %s %s%s", when(c.At), c.Kind, by)
+	}
 }
 
 // named writes purposes for people: the default one has no name.
