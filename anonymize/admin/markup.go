@@ -45,7 +45,6 @@ func (t *renderer) funcs() template.FuncMap {
 		"ago":      func(at time.Time) template.HTML { return w.relative(at, t.clock()) },
 		"duration": w.duration,
 		"bdi":      bdi,
-		"id":       id,
 		"ids":      ids,
 		"any":      func(a actions) bool { return a != actions{} },
 		"rows":     t.rows,
@@ -54,6 +53,7 @@ func (t *renderer) funcs() template.FuncMap {
 		"stepIcon": func(step string) literal { return stepIcon(step) },
 		"final":    t.final,
 		"value":    t.field,
+		"width":    width,
 		"shown":    t.shown,
 		"keeps":    t.keeps,
 		"keeping": func(list []keepChoice) bool {
@@ -66,9 +66,51 @@ func (t *renderer) funcs() template.FuncMap {
 	}
 }
 
-// id shows what names something: a subject, an actor, a table.
-func id(s string) template.HTML {
-	return template.HTML(`<bdi class="id">` + html.EscapeString(s) + `</bdi>`)
+// bdi shows a text that comes from elsewhere, isolated from the writing direction around
+// it. One that has nowhere to break may break anywhere, and no other word does.
+func (m *markup) bdi(s string) {
+	if unbroken(s) {
+		m.raw(`<bdi class="long">`)
+	} else {
+		m.raw(`<bdi>`)
+	}
+	m.text(s)
+	m.raw(`</bdi>`)
+}
+
+func bdi(s string) template.HTML {
+	var m markup
+	m.bdi(s)
+	return m.done()
+}
+
+// unbroken tells whether a text has a piece without a space that is too long for a column.
+func unbroken(s string) bool {
+	const most = 26 // bytes; an e-mail address has about that
+	if len(s) <= most {
+		return false
+	}
+	run := 0
+	for i := range len(s) {
+		if run++; s[i] == ' ' {
+			run = 0
+		}
+		if run > most {
+			return true
+		}
+	}
+	return false
+}
+
+// width is the class of a table by its columns: those of the application, and further ones.
+func width(columns []Column, further int) string {
+	switch n := len(columns) + further; {
+	case n > 8:
+		return " many"
+	case n > 4:
+		return " some"
+	}
+	return ""
 }
 
 // ids shows several names, each as one piece of text.
@@ -78,7 +120,9 @@ func ids(list []string) template.HTML {
 		if i > 0 {
 			m.raw(" ")
 		}
-		m.html(id(s))
+		m.raw("<span>")
+		m.bdi(s)
+		m.raw("</span>")
 	}
 	return m.done()
 }
@@ -88,7 +132,7 @@ func (t *renderer) action(a string) template.HTML {
 	if _, ok := t.words.texts["action.done."+a]; ok {
 		return t.words.text("action.done." + a)
 	}
-	return id(a)
+	return bdi(a)
 }
 
 // badge shows a person's state by word, colour and shape.
@@ -221,9 +265,9 @@ func (t *renderer) putRow(m *markup, p *person, heads []string, state string, ti
 	}
 	m.raw(`<th scope="row"><a href="`)
 	m.text(p.URL)
-	m.raw(`"><bdi class="id">`)
-	m.html(template.HTML(subject))
-	m.raw(`</bdi></a>`)
+	m.raw(`">`)
+	m.bdi(p.Subject)
+	m.raw(`</a>`)
 	if p.Own {
 		m.raw(` <span class="tag">`)
 		m.text(t.words.get("people.own"))
@@ -319,8 +363,6 @@ func (t *renderer) putValue(m *markup, text string, state fieldcrypt.Status, mas
 		m.text(t.words.get("value.null"))
 		m.raw(`</span></span>`)
 	default:
-		m.raw(`<bdi>`)
-		m.text(text)
-		m.raw(`</bdi>`)
+		m.bdi(text)
 	}
 }

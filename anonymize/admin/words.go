@@ -138,11 +138,6 @@ func lastArg(format string) (last int) {
 	return last
 }
 
-// bdi shows a text that comes from elsewhere.
-func bdi(s string) template.HTML {
-	return template.HTML("<bdi>" + html.EscapeString(s) + "</bdi>")
-}
-
 // number writes n with its digits in groups.
 func (w words) number(n int) string {
 	s := strconv.Itoa(n)
