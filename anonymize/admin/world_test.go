@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"html"
 	"iter"
 	"log/slog"
 	"net/http"
@@ -187,6 +188,7 @@ func (d *data) start(t testing.TB, configure ...func(*admin.Options)) *office {
 	w.o = admin.Options{
 		Viewer:    func(r *http.Request) (admin.Viewer, error) { return w.viewer(r) },
 		Columns:   columns,
+		Texts:     keyed(),
 		Protected: []string{"staff"},
 		Path:      "/privacy/",
 		Logger:    slog.New(slog.NewTextHandler(w.log, nil)),
@@ -206,6 +208,35 @@ func (d *data) start(t testing.TB, configure ...func(*admin.Options)) *office {
 		}
 	})
 	return w
+}
+
+// keyed are the English texts with their keys before those that tests look for.
+func keyed() *admin.Texts {
+	texts := admin.English()
+	for k, text := range texts {
+		for _, family := range []string{"step.", "notice.", "refused.", "error.", "people.problem.", "confirm.stale", "confirm.wrong", "value."} {
+			if strings.HasPrefix(k, family) {
+				texts[k] = "«" + k + "» " + text
+			}
+		}
+	}
+	return &texts
+}
+
+var inBatch = regexp.MustCompile(`(?s)<a href="person\?([^"]+)">.*?«step\.(\w+)»`)
+
+// steps reads from the page of a batch how far everybody is.
+func (w *office) steps(batch string) map[string]string {
+	w.t.Helper()
+	rec := w.get(batch)
+	require.Equal(w.t, http.StatusOK, rec.Code, w.said(rec))
+	steps := map[string]string{}
+	for _, m := range inBatch.FindAllStringSubmatch(rec.Body.String(), -1) {
+		q, err := url.ParseQuery(html.UnescapeString(m[1]))
+		require.NoError(w.t, err)
+		steps[q.Get("s")] = m[2]
+	}
+	return steps
 }
 
 func (w *office) viewer(r *http.Request) (admin.Viewer, error) {
