@@ -18,6 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(realProgram{m}, map[string]func(){
 		"app":        func() { os.Exit(application(os.Args[1:])) },
+		"browser":    func() { os.Exit(browser(os.Args[1:])) },
 		"hold":       func() { os.Exit(hold(os.Args[1])) },
 		"empty":      func() { os.Exit(empty(os.Args[1])) },
 		"foreign":    func() { os.Exit(foreign(os.Args[1], os.Args[2])) },
