@@ -36,7 +36,7 @@ func kinds(st keystore.Status) string {
 // Two officers confirm the erasure of the same person at the same time: it is erased once,
 // and both see what became of it.
 func TestTwoOfficersAtOnce(t *testing.T) {
-	for range 10 {
+	for range 5 {
 		w := open(t, "1", "2")
 		w.who = func(r *http.Request) (admin.Viewer, error) {
 			actor := r.Header.Get("Actor")

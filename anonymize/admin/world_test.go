@@ -175,7 +175,7 @@ func (d *data) start(t testing.TB, configure ...func(*admin.Options)) *office {
 	var err error
 	w.keys, err = keystore.Open(context.Background(), d.backend, d.roots, nil)
 	require.NoError(t, err)
-	w.eraser, err = anonymize.New(w.keys, &anonymize.Options{Interval: 20 * time.Millisecond, Backoff: time.Hour})
+	w.eraser, err = anonymize.New(w.keys, &anonymize.Options{Interval: 20 * time.Millisecond, Backoff: time.Hour, Lease: 200 * time.Millisecond})
 	require.NoError(t, err)
 	w.clientC, err = fieldcrypt.NewCodec[client](w.keys, "clients", &fieldcrypt.Options{AllowAt: true})
 	require.NoError(t, err)
