@@ -214,7 +214,7 @@ func (d *data) start(t testing.TB, configure ...func(*admin.Options)) *office {
 func keyed() *admin.Texts {
 	texts := admin.English()
 	for k, text := range texts {
-		for _, family := range []string{"step.", "notice.", "refused.", "error.", "people.problem.", "confirm.stale", "confirm.wrong", "value."} {
+		for _, family := range []string{"step.", "notice.", "refused.", "error.", "people.problem.", "confirm.stale", "confirm.wrong", "value.", "call.", "problem."} {
 			if strings.HasPrefix(k, family) {
 				texts[k] = "«" + k + "» " + text
 			}
