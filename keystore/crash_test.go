@@ -48,6 +48,19 @@ func operations() []operation {
 			after: is(ann, keystore.StateRestricted)},
 		{name: "release", run: func(s *scene) error { return joined(s.store.Release(s.ctx, s.carl.sub)) },
 			after: is(func(s *scene) *person { return s.carl }, keystore.StateActive)},
+		{name: "restrict and release many", run: func(s *scene) error {
+			return errors.Join(joined(s.store.Restrict(s.ctx, nil, s.ann.sub, s.bob.sub, s.carl.sub)),
+				joined(s.store.Release(s.ctx, s.ann.sub, s.carl.sub)))
+		}, after: func(s *scene) (bool, error) {
+			return state(s, s.bob) == keystore.StateRestricted && state(s, s.ann) == keystore.StateActive, nil
+		}},
+		{name: "note", run: func(s *scene) error {
+			return joined(s.store.Note(s.ctx, keystore.ChangeExported, s.ann.sub, s.eve.sub))
+		},
+			after: func(s *scene) (bool, error) {
+				list := s.statuses()
+				return len(list[0].History) > 0 && list[4].History[len(list[4].History)-1].Kind == keystore.ChangeExported, nil
+			}},
 		{name: "request", run: func(s *scene) error {
 			_, err := s.store.RequestErasure(s.ctx, keystore.Request{Subject: s.ann.sub}, keystore.Request{Subject: s.bob.sub})
 			return err

@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -27,8 +26,8 @@ const MaxList = 1000
 // List reads a page of subjects, with flat memory. Keys, Dropped and Gone are left out, as
 // in All. next is where the next page begins, empty if there is none: printable, and
 // ErrInvalid where it was not made by List for the same State. Each page shows what is so
-// when it is read: who changes meanwhile may be missed, and nobody comes twice who stays
-// as they are.
+// when it is read: who changes meanwhile may be missed, or, if their erasure is not final,
+// whom an advance takes in just then; and nobody comes twice who stays as they are.
 //
 // Where a subject's record can't be read, err wraps ErrTampered and names it; list then has
 // all others of the page, and next is where to go on. With other errors there is no list.
@@ -73,7 +72,8 @@ type lister struct {
 	fin    *finality // read when the first needs it
 	list   []Status
 	broken []error
-	last   []byte // key of the last record that the page took or passed over
+	ring   ring   // the one that is looked at
+	last   []byte // key behind which the next page begins
 }
 
 // errPageFull says that there is more than the page takes.
@@ -97,6 +97,7 @@ func (l *lister) everybody(after []byte) error {
 		if err != nil {
 			return err
 		}
+		l.list = slices.Grow(l.list, min(len(recs), l.left()))
 		for _, rec := range recs {
 			if err := l.add(rec, nil); err != nil {
 				return err
@@ -112,8 +113,8 @@ func behind(key []byte) []byte { return append(slices.Clone(key), 0) }
 
 // add puts the subject of a ring on the page, if want says so.
 func (l *lister) add(rec Record, want func(*ring) bool) error {
-	r, err := headerRing(rec)
-	if err != nil {
+	r := &l.ring
+	if err := r.decodeHeader(rec); err != nil {
 		return l.addBroken(err)
 	}
 	if want != nil && !want(r) {
@@ -124,6 +125,7 @@ func (l *lister) add(rec Record, want func(*ring) bool) error {
 	}
 	var fin finality
 	if r.last.counter != 0 { // or else nothing of it was destroyed
+		var err error
 		if fin, err = l.finality(); err != nil {
 			return err
 		}
@@ -158,7 +160,7 @@ func (l *lister) finality() (finality, error) {
 type candidate struct {
 	key    []byte // of the entry, or where that of the tombstone stood
 	kind   workKind
-	tomb   Tombstone
+	tomb   *Tombstone
 	beside bool  // a tombstone beside the root
 	broken error // the entry can't be read
 }
@@ -186,7 +188,7 @@ func (l *lister) worklists(after []byte, tombs []candidate) error {
 				if err != nil {
 					err = fmt.Errorf("%w (under %x)", err, rec.Key)
 				}
-				list[i] = candidate{key: rec.Key, kind: w.kind, tomb: w.tomb, broken: err}
+				list[i] = candidate{key: rec.Key, kind: w.kind, tomb: &w.tomb, broken: err}
 			}
 			until := to
 			if more = len(recs) == n; more {
@@ -228,7 +230,7 @@ func (l *lister) candidates(list []candidate) error {
 			}
 		}
 		for i := range some {
-			c := &some[i]
+			c, full := &some[i], l.left() == 0
 			var err error
 			if c.broken != nil {
 				err = l.addBroken(c.broken)
@@ -241,7 +243,9 @@ func (l *lister) candidates(list []candidate) error {
 			if err != nil {
 				return err
 			}
-			l.last = c.key
+			if !full { // else who comes next may have the same key, beside the root
+				l.last = c.key
+			}
 		}
 	}
 	return nil
@@ -275,6 +279,9 @@ func (l *lister) is(r *ring, c *candidate) bool {
 // notFinal lists who is erased but not yet finally.
 func (l *lister) notFinal(after []byte) error {
 	fin, err := l.finality()
+	if err == nil {
+		err = fin.away // or people would be missing without a word
+	}
 	if err != nil {
 		return err
 	}
@@ -288,7 +295,7 @@ func (l *lister) notFinal(after []byte) error {
 	var tombs []candidate
 	for _, t := range latest {
 		if key := workKey(t.Page, t.Counter); bytes.Compare(key, after) > 0 {
-			tombs = append(tombs, candidate{key: key, kind: workDestroyed, tomb: *t, beside: true})
+			tombs = append(tombs, candidate{key: key, kind: workDestroyed, tomb: t, beside: true})
 		}
 	}
 	slices.SortFunc(tombs, func(a, b candidate) int { return bytes.Compare(a.key, b.key) })
@@ -318,8 +325,7 @@ func (l layout) parseCursor(state State, text string) (key []byte, err error) {
 		}
 	}
 	if !ok {
-		return nil, fmt.Errorf("%w: this is no place to go on with the list of %s; begin at its first page",
-			ErrInvalid, cmp.Or(map[State]string{StateUnknown: "everybody"}[state], "who is "+state.String()))
+		return nil, fmt.Errorf("%w: the list does not go on from there; begin at its first page", ErrInvalid)
 	}
 	return key, nil
 }

@@ -64,6 +64,7 @@ func (s *Store) readRing(ctx context.Context, sub Subject) (*ring, error) {
 type finality struct {
 	record   *epochRecord
 	contents RootContents
+	away     error // the root store could not be read
 	delay    time.Duration
 	now      time.Time
 }
@@ -74,7 +75,7 @@ func (s *Store) finality(ctx context.Context) (finality, error) {
 	if err != nil && (e == nil || !errors.Is(err, ErrUnavailable)) {
 		return finality{}, err
 	}
-	return finality{record: e, contents: c, delay: s.rootStore().Place().Delay, now: s.clock()}, nil
+	return finality{record: e, contents: c, away: err, delay: s.rootStore().Place().Delay, now: s.clock()}, nil
 }
 
 // survey reads the roots, and then the record that says what they are. A root store that
@@ -185,30 +186,31 @@ func (s *Store) walk(ctx context.Context, of func(page uint8) (from, to []byte),
 
 // header makes a status of what stands unencrypted in a ring.
 func (f finality) header(l layout, rec Record) (Status, error) {
-	r, err := headerRing(rec)
-	if err != nil {
+	var r ring
+	if err := r.decodeHeader(rec); err != nil {
 		return Status{Subject: r.subject}, err
 	}
-	return f.status(l, r), nil
+	return f.status(l, &r), nil
 }
 
-// headerRing is the ring without its keys: what stands unencrypted, and is not
-// authenticated so. With an error, it has the subject at most.
-func headerRing(rec Record) (*ring, error) {
+// decodeHeader reads all but the keys: what stands unencrypted, and is not authenticated
+// without them. With an error, the ring has the subject at most.
+func (r *ring) decodeHeader(rec Record) error {
 	shard, sub, ok := splitRingKey(rec.Key)
 	if !ok {
-		return &ring{}, fmt.Errorf("%w: the record %x among the rings names nobody", ErrTampered, rec.Key)
+		*r = ring{}
+		return fmt.Errorf("%w: the record %x among the rings names nobody", ErrTampered, rec.Key)
 	}
-	r := &ring{subject: sub, shard: shard}
+	*r = ring{subject: sub, shard: shard}
 	h, err := parseRingHeader(rec.Value)
-	if err == nil {
+	if err == nil && len(h.clear) > 0 {
 		err = r.clearPart.decode(h.clear)
 	}
 	if err != nil {
-		return r, fmt.Errorf("%s: %w", sub, err)
+		return fmt.Errorf("%s: %w", sub, err)
 	}
 	r.state = h.state
-	return r, nil
+	return nil
 }
 
 // Pending walks over the subjects that are erasing, from the worklists, the oldest

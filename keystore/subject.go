@@ -78,6 +78,12 @@ type subjectRules struct{ at bool }
 func AllowAt() SubjectOption { return func(r *subjectRules) { r.at = true } }
 
 func newSubject(kind, id, text string, opts []SubjectOption) (Subject, error) {
+	if isPlain(id) {
+		if err := CheckKind(kind); err != nil {
+			return Subject{}, err
+		}
+		return Subject{text}, nil
+	}
 	if lower := strings.ToLower(id); lower != id && isUUID(lower) {
 		id, text = lower, kind+"/"+lower
 	}
@@ -187,6 +193,19 @@ func canonicalID(id any) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("ids of type %T are not supported: use an integer, a string, a UUID or a TextMarshaler", id)
+}
+
+// isPlain tells, for most ids, that no rule is in the way.
+func isPlain(id string) bool {
+	zero := true
+	for i := range len(id) {
+		c := id[i]
+		if c <= ' ' || c >= 0x7f || c == '@' || 'A' <= c && c <= 'Z' {
+			return false
+		}
+		zero = zero && (c == '0' || c == '-')
+	}
+	return !zero && len(id) <= MaxID
 }
 
 // isUUID tells whether id has the form 8-4-4-4-12 of lower case hexadecimal digits.
