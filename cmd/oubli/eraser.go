@@ -15,21 +15,9 @@ import (
 func (a *app) withEraser(ctx context.Context, how access, subjects []keystore.Subject, actor string,
 	f func(keys *keystore.Store, eraser *anonymize.Eraser, mapped *pgmap.Tables) error,
 ) error {
-	return a.withEraserOf(ctx, how, &anonymize.Options{Actor: actor}, func(t *tables) {
-		if how == writing {
-			a.withoutTables(t, subjects)
-		}
-	}, f)
-}
-
-// withEraserOf is withEraser for an Eraser of its own. seen is called with the tables, if
-// there are some.
-func (a *app) withEraserOf(ctx context.Context, how access, o *anonymize.Options, seen func(*tables),
-	f func(keys *keystore.Store, eraser *anonymize.Eraser, mapped *pgmap.Tables) error,
-) error {
 	run := func(t *tables) error {
 		return a.withStore(ctx, how, func(keys *keystore.Store) error {
-			eraser, err := anonymize.New(keys, o)
+			eraser, err := anonymize.New(keys, &anonymize.Options{Actor: actor})
 			if err != nil {
 				return err
 			}
@@ -47,7 +35,9 @@ func (a *app) withEraserOf(ctx context.Context, how access, o *anonymize.Options
 		return run(nil)
 	}
 	return a.withTables(ctx, func(t *tables) error {
-		seen(t)
+		if how == writing {
+			a.withoutTables(t, subjects)
+		}
 		return run(t)
 	})
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/oubli/oubli/anonymize"
 	"github.com/oubli/oubli/anonymize/admin"
 	"github.com/oubli/oubli/cmd/oubli/internal/loopback"
-	"github.com/oubli/oubli/cmd/oubli/internal/pgmap"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -123,17 +122,31 @@ func (a *app) serve(ctx context.Context, o *serveOptions) error {
 	if !at.shared() {
 		of.Worker = "oubli serve" // nobody else works there, so it is this command's own work that it takes up at once
 	}
-	var t *tables
-	return a.withEraserOf(ctx, writing, of, func(found *tables) { t = found }, func(keys *keystore.Store, eraser *anonymize.Eraser, mapped *pgmap.Tables) error {
-		page := &admin.Options{Protected: o.protect}
-		if mapped != nil {
-			page.Columns = mapped.People()
-		}
-		if err := a.sayReach(ctx, keys, eraser, t); err != nil {
-			return err
-		}
-		return a.servePage(ctx, l, eraser, o, page)
-	})
+	run := func(t *tables) error {
+		return a.withStore(ctx, writing, func(keys *keystore.Store) error {
+			eraser, err := anonymize.New(keys, of)
+			if err != nil {
+				return err
+			}
+			page := &admin.Options{Protected: o.protect}
+			if t != nil {
+				live, err := newLiveTables(t, keys)
+				if err != nil {
+					return err
+				}
+				eraser.RegisterTables(live)
+				page.Columns = live.people()
+			}
+			if err := a.sayReach(ctx, keys, eraser, t); err != nil {
+				return err
+			}
+			return a.servePage(ctx, l, eraser, o, page)
+		})
+	}
+	if a.db == "" {
+		return run(nil)
+	}
+	return a.withTables(ctx, run)
 }
 
 // sayReach says what an erasure on this page does not reach. t is nil without tables.

@@ -28,15 +28,24 @@ func (a *app) withTables(ctx context.Context, f func(*tables) error) error {
 		if a.allowAt {
 			m.AllowAt()
 		}
-		t := &tables{db: db, m: m}
-		if t.list, err = pgmap.Load(ctx, db, m); err != nil {
-			return err
-		}
-		if t.records, err = pgadopt.Records(ctx, db); err != nil {
+		t, err := lookFor(ctx, db, m)
+		if err != nil {
 			return err
 		}
 		return f(t)
 	})
+}
+
+// lookFor finds the tables of a data map.
+func lookFor(ctx context.Context, db *pgmap.Pool, m *datamap.Map) (t *tables, err error) {
+	t = &tables{db: db, m: m}
+	if t.list, err = pgmap.Load(ctx, db, m); err != nil {
+		return nil, err
+	}
+	if t.records, err = pgadopt.Records(ctx, db); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // withTablesToo is withTables for commands that look at a keystore, and at tables if a
