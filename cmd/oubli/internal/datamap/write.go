@@ -23,6 +23,7 @@ type Proposal struct {
 	Key     string   // column that binds values to the row; empty: none
 	Why     []string // a comment, line by line
 	Fields  []ProposedField
+	Show    []string // logical names of fields that are decided, for lists of people
 
 	// Undecided tables are written as a comment, such as those that do not say whose their
 	// rows are.
@@ -53,7 +54,8 @@ func Write(w io.Writer, proposals []Proposal) error {
 	out.line(0, false, `# Proposed from the schema and a sample of the values. Read every line before it is used:`)
 	out.line(0, false, `# what is missing stays readable, and what looks personal may be harmless. A line behind`)
 	out.line(0, false, `# a # is for you to decide: take the # away, or the line. blank: and replace: are what stays`)
-	out.line(0, false, `# of an erased person. Names, key: and purposes must be those of your structs.`)
+	out.line(0, false, `# of an erased person. Names, key: and purposes must be those of your structs. show: is what`)
+	out.line(0, false, `# the list of the admin page has, masked for those who may not see it.`)
 	out.line(0, false, "tables:")
 	for _, p := range proposals {
 		out.table(p)
@@ -103,6 +105,13 @@ func (o *writer) table(p Proposal) {
 	o.line(2, off, "personal:")
 	for _, f := range p.Fields {
 		o.field(f, off)
+	}
+	if p.Show != nil {
+		names := make([]string, len(p.Show))
+		for i, name := range p.Show {
+			names[i] = scalar(name)
+		}
+		o.line(2, off, "show: ["+strings.Join(names, ", ")+"]")
 	}
 }
 

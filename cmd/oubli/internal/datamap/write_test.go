@@ -16,7 +16,7 @@ import (
 func TestAProposalIsWrittenWithItsReasons(t *testing.T) {
 	var b bytes.Buffer
 	require.NoError(t, datamap.Write(&b, []datamap.Proposal{
-		{Table: "customer", DB: []string{"public", "customer"}, Kind: "customer", Subject: "customer_id", Why: []string{"a table of people"},
+		{Table: "customer", DB: []string{"public", "customer"}, Kind: "customer", Subject: "customer_id", Why: []string{"a table of people"}, Show: []string{"first_name", "birth_date"},
 			Fields: []datamap.ProposedField{
 				{Name: "first_name", DB: "first_name", Replace: "Erased", Why: "names of people: by its name"},
 				{Name: "birth_date", DB: "birthDate", Type: "timestamp without time zone", Blank: "year"},
@@ -34,6 +34,7 @@ func TestAProposalIsWrittenWithItsReasons(t *testing.T) {
       - first_name: {replace: Erased}              # names of people: by its name
       - birth_date: {db: birthDate, type: "timestamp without time zone", blank: year}
       # - notes                                    # free text
+    show: [first_name, birth_date]
 
   # no column says whose it is
   # log:

@@ -95,6 +95,7 @@ func Propose(ctx context.Context, db pgmap.DB) ([]datamap.Proposal, error) {
 		}
 	}
 	distinct(proposals)
+	oneOfAKind(proposals)
 	// What can be used comes first.
 	slices.SortStableFunc(proposals, func(a, b datamap.Proposal) int {
 		return cmp.Compare(order(a), order(b))
@@ -294,6 +295,9 @@ func propose(t *found, tables []*found) (datamap.Proposal, bool) {
 	if !slices.ContainsFunc(p.Fields, func(f datamap.ProposedField) bool { return !f.Undecided }) {
 		p.Undecided = true
 	}
+	if !p.Undecided && slices.Equal(t.Key, []string{p.Subject}) {
+		p.Show = t.naming(p.Fields)
+	}
 	if slices.ContainsFunc(words(t.Name), func(w string) bool { return slices.Contains(obliging, w) }) {
 		p.Why = append(p.Why, "What law has you keep although its person is erased gets a key of its own: {purpose: tax}.")
 	}
@@ -301,6 +305,30 @@ func propose(t *found, tables []*found) (datamap.Proposal, bool) {
 		p.Why = append(p.Why, "It has no primary key: adopt plan says what it needs.")
 	}
 	return p, len(p.Fields) > 0
+}
+
+// naming are fields by which people recognize each other.
+func (t *found) naming(fields []datamap.ProposedField) (names []string) {
+	const most = 3
+	for _, f := range fields {
+		i := slices.IndexFunc(t.Columns, func(c foundColumn) bool { return c.Name == f.DB })
+		if is := t.Columns[i].guess.name; !f.Undecided && len(names) < most && (is == "names of people" || is == "e-mail addresses") {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// oneOfAKind leaves what lists show to the first table of each kind.
+func oneOfAKind(proposals []datamap.Proposal) {
+	seen := map[string]bool{}
+	for i := range proposals {
+		if p := &proposals[i]; p.Show != nil && seen[p.Kind] {
+			p.Show = nil
+		} else if p.Show != nil {
+			seen[p.Kind] = true
+		}
+	}
 }
 
 // certain tells whether the table holds more than what may be harmless.

@@ -129,6 +129,7 @@ CREATE TEMP TABLE users (id int PRIMARY KEY, email text)`)
     subject: member=id
     personal:
       - email                                      # e-mail addresses, by name
+    show: [email]
   # Each row is a person, by the table's name.
   public_members:
     db: public.members
