@@ -4,15 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"html"
 	"iter"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
-	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,39 +199,11 @@ func (d *data) start(t testing.TB, configure ...func(*admin.Options)) *office {
 			w.stop()
 		}
 		if !d.backend.Died() {
+			require.NoError(t, w.keys.Advance(context.Background())) // which the end of Run may have interrupted
 			keystoretest.Check(t, w.keys)
 		}
 	})
 	return w
-}
-
-// keyed are the English texts with their keys before those that tests look for.
-func keyed() *admin.Texts {
-	texts := admin.English()
-	for k, text := range texts {
-		for _, family := range []string{"step.", "notice.", "refused.", "error.", "people.problem.", "confirm.stale", "confirm.wrong", "value.", "call.", "problem."} {
-			if strings.HasPrefix(k, family) {
-				texts[k] = "«" + k + "» " + text
-			}
-		}
-	}
-	return &texts
-}
-
-var inBatch = regexp.MustCompile(`(?s)<a href="person\?([^"]+)">.*?«step\.(\w+)»`)
-
-// steps reads from the page of a batch how far everybody is.
-func (w *office) steps(batch string) map[string]string {
-	w.t.Helper()
-	rec := w.get(batch)
-	require.Equal(w.t, http.StatusOK, rec.Code, w.said(rec))
-	steps := map[string]string{}
-	for _, m := range inBatch.FindAllStringSubmatch(rec.Body.String(), -1) {
-		q, err := url.ParseQuery(html.UnescapeString(m[1]))
-		require.NoError(w.t, err)
-		steps[q.Get("s")] = m[2]
-	}
-	return steps
 }
 
 func (w *office) viewer(r *http.Request) (admin.Viewer, error) {
@@ -289,132 +256,4 @@ func (w *office) run() {
 		_ = w.eraser.Run(ctx)
 	}()
 	w.stop = func() { cancel(); <-done }
-}
-
-// get asks for a page; to is relative, as the links on pages are.
-func (w *office) get(to string) *httptest.ResponseRecorder {
-	w.t.Helper()
-	return w.do(http.MethodGet, to, nil, nil)
-}
-
-// post sends a form as a browser does that stands on one of our pages.
-func (w *office) post(to string, form url.Values) *httptest.ResponseRecorder {
-	w.t.Helper()
-	return w.do(http.MethodPost, to, form, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-origin") })
-}
-
-func (w *office) do(method, to string, form url.Values, change func(*http.Request)) *httptest.ResponseRecorder {
-	w.t.Helper()
-	at, err := url.Parse("https://app.example/privacy/")
-	require.NoError(w.t, err)
-	at, err = at.Parse(to)
-	require.NoError(w.t, err)
-	r := httptest.NewRequest(method, at.String(), strings.NewReader(form.Encode()))
-	if form != nil {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	if change != nil {
-		change(r)
-	}
-	rec := httptest.NewRecorder()
-	w.page.ServeHTTP(rec, r)
-	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"} {
-		require.Equal(w.t, want, rec.Header().Get(name), "%s %s: %s", method, to, name)
-	}
-	require.Contains(w.t, rec.Header().Get("Content-Security-Policy"), "default-src 'none'")
-	return rec
-}
-
-var hidden = regexp.MustCompile(`name="(batch|digest)"[^>]*value="([^"]*)"`)
-
-// confirmed asks for the confirmation of an action and fills it in as the officer does.
-func (w *office) confirmed(action string, subjects ...string) url.Values {
-	w.t.Helper()
-	form := url.Values{"action": {action}, "s": subjects}
-	rec := w.post("confirm", form)
-	require.Equal(w.t, http.StatusOK, rec.Code, w.said(rec))
-	for _, m := range hidden.FindAllStringSubmatch(rec.Body.String(), -1) {
-		form.Set(m[1], m[2])
-	}
-	require.NotEmpty(w.t, form.Get("batch"), w.said(rec))
-	require.Len(w.t, form.Get("digest"), 64)
-	form.Set("typed", fmt.Sprint(len(subjects)))
-	if len(subjects) == 1 {
-		form.Set("typed", subj(w.t, subjects[0]).ID())
-	}
-	return form
-}
-
-// erase confirms and acts, and returns the address of the batch.
-func (w *office) erase(subjects ...string) string {
-	w.t.Helper()
-	rec := w.post("act", w.confirmed("erase", subjects...))
-	require.Equal(w.t, http.StatusSeeOther, rec.Code, w.said(rec))
-	return rec.Header().Get("Location")
-}
-
-func (w *office) status(subject string) keystore.Status {
-	w.t.Helper()
-	sts, err := w.keys.Status(context.Background(), subj(w.t, subject))
-	require.NoError(w.t, err)
-	return sts[0]
-}
-
-// until waits until somebody is in a state.
-func (w *office) until(state keystore.State, subjects ...string) {
-	w.t.Helper()
-	for _, s := range subjects {
-		require.Eventually(w.t, func() bool { return w.status(s).State == state }, 10*time.Second, 5*time.Millisecond, "%s: %s", s, state)
-	}
-}
-
-// everything is all that an action could have changed: everybody with their history, and
-// all batches.
-func (w *office) everything() string {
-	w.t.Helper()
-	var b strings.Builder
-	for st, err := range w.keys.All(context.Background()) {
-		require.NoError(w.t, err)
-		fmt.Fprintf(&b, "%s %s %q %q %v %v\n", st.Subject, st.State, st.Hold, st.Purposes, st.History, st.Journal)
-	}
-	batches, err := w.keys.Batches(context.Background(), keystore.BatchID{}, 1000)
-	require.NoError(w.t, err)
-	fmt.Fprintf(&b, "%v", batches)
-	return b.String()
-}
-
-// refuses asks for something that must be refused, and change nothing.
-func (w *office) refuses(code int, do func() *httptest.ResponseRecorder) *httptest.ResponseRecorder {
-	w.t.Helper()
-	before := w.everything()
-	rec := do()
-	require.Equal(w.t, code, rec.Code, w.said(rec))
-	require.Empty(w.t, rec.Header().Get("Location"))
-	require.Equal(w.t, before, w.everything(), "something was changed")
-	return rec
-}
-
-// said is the main part of a page, and the log, for the messages of failed tests.
-func (w *office) said(rec *httptest.ResponseRecorder) string {
-	text := rec.Body.String()
-	if at := strings.Index(text, "<main"); at >= 0 {
-		text = text[at:]
-	}
-	return text + "\nlog: " + w.log.String()
-}
-
-func subj(t testing.TB, text string) keystore.Subject {
-	t.Helper()
-	s, err := keystore.ParseSubject(text, keystore.AllowAt())
-	require.NoError(t, err)
-	return s
-}
-
-// form makes values from pairs.
-func form(pairs ...string) url.Values {
-	v := url.Values{}
-	for i := 0; i < len(pairs); i += 2 {
-		v.Add(pairs[i], pairs[i+1])
-	}
-	return v
 }
