@@ -41,9 +41,12 @@ func newTestRenderer(t testing.TB, texts *Texts) *renderer {
 type element struct {
 	name  string
 	attrs map[string]string
-	text  string // of it and of what is in it
+	text  string // of it and of what is in it, if it is worded
 	path  []string
 }
+
+// Elements whose words are looked at.
+var worded = strings.Fields("button a th caption legend summary title label script")
 
 var voids = strings.Fields("area base br col embed hr img input link meta source track wbr")
 
@@ -92,7 +95,9 @@ func parsePage(page string) (list []*element, texts []string, err error) {
 		case xml.CharData:
 			texts = append(texts, string(token))
 			for _, o := range open {
-				o.text += string(token)
+				if slices.Contains(worded, o.name) {
+					o.text += string(token)
+				}
 			}
 		}
 	}
@@ -162,6 +167,9 @@ func faults(page string) (list []string) {
 		case "button", "a", "th", "caption", "legend", "summary", "title":
 			if strings.TrimSpace(e.text) == "" {
 				add("<%s> has no words", e.name)
+			}
+			if e.name == "title" && strings.Contains(e.text, "</bdi") {
+				add("the title %s shows a tag", e.text)
 			}
 			if e.name == "th" && e.attrs["scope"] == "" {
 				add("<th>%s has no scope", e.text)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"html/template"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -16,15 +17,15 @@ import (
 // reflection would cost several times what reading the people costs. What is not a
 // constant of this package can only come in as text, which is escaped, or as HTML that was
 // made here.
-type markup struct{ b []byte }
+type markup struct{ b strings.Builder }
 
 // literal is HTML that stands in the source. Only a constant becomes one by itself.
 type literal string
 
-func (m *markup) raw(l literal)        { m.b = append(m.b, l...) }
-func (m *markup) text(s string)        { m.b = append(m.b, html.EscapeString(s)...) }
-func (m *markup) html(h template.HTML) { m.b = append(m.b, h...) }
-func (m *markup) done() template.HTML  { return template.HTML(m.b) }
+func (m *markup) raw(l literal)        { m.b.WriteString(string(l)) }
+func (m *markup) text(s string)        { m.b.WriteString(html.EscapeString(s)) }
+func (m *markup) html(h template.HTML) { m.b.WriteString(string(h)) }
+func (m *markup) done() template.HTML  { return template.HTML(m.b.String()) }
 func (m *markup) icon(name literal) {
 	m.raw(`<svg class="icon" aria-hidden="true"><use href="#i-`)
 	m.raw(name)
@@ -45,6 +46,7 @@ func (t *renderer) funcs() template.FuncMap {
 		"ago":      func(at time.Time) template.HTML { return w.relative(at, t.clock()) },
 		"duration": w.duration,
 		"bdi":      bdi,
+		"plain":    plain,
 		"ids":      ids,
 		"any":      func(a actions) bool { return a != actions{} },
 		"rows":     t.rows,
@@ -82,6 +84,13 @@ func bdi(s string) template.HTML {
 	var m markup
 	m.bdi(s)
 	return m.done()
+}
+
+var tags = regexp.MustCompile(`<[^>]*>`)
+
+// plain is the text of HTML, for the title, where elements can't be.
+func plain(h template.HTML) string {
+	return html.UnescapeString(tags.ReplaceAllString(string(h), ""))
 }
 
 // unbroken tells whether a text has a piece without a space that is too long for a column.
@@ -136,11 +145,7 @@ func (t *renderer) action(a string) template.HTML {
 }
 
 // badge shows a person's state by word, colour and shape.
-func (t *renderer) badge(p any) template.HTML {
-	var m markup
-	t.putBadge(&m, personOf(p))
-	return m.done()
-}
+func (t *renderer) badge(p any) template.HTML { return t.badges[stateIcon(personOf(p).State)] }
 
 // personOf returns the person of a line.
 func personOf(line any) *person {
@@ -154,14 +159,20 @@ func personOf(line any) *person {
 	return &p
 }
 
-func (t *renderer) putBadge(m *markup, p *person) {
-	icon := stateIcon(p.State)
-	m.raw(`<span class="badge `)
-	m.raw(icon)
-	m.raw(`">`)
-	m.icon(icon)
-	m.text(t.words.get("state." + string(icon)))
-	m.raw(`</span>`)
+// newBadges draws them once: there are few, and each row of the list has one.
+func (t *renderer) newBadges() {
+	t.badges = map[literal]template.HTML{}
+	for s := keystore.StateUnknown; s <= keystore.StateErased; s++ {
+		var m markup
+		icon := stateIcon(s)
+		m.raw(`<span class="badge `)
+		m.raw(icon)
+		m.raw(`">`)
+		m.icon(icon)
+		m.text(t.words.get("state." + string(icon)))
+		m.raw(`</span>`)
+		t.badges[icon] = m.done()
+	}
 }
 
 func stateIcon(s keystore.State) literal {
@@ -240,7 +251,8 @@ func (t *renderer) rows(p any) template.HTML {
 		heads[i] = html.EscapeString(c.Name)
 	}
 	state, tick := html.EscapeString(t.words.get("people.state")), page.May != actions{}
-	m := markup{make([]byte, 0, (600+150*len(heads))*len(page.People))}
+	var m markup
+	m.b.Grow((500 + 100*len(heads)) * len(page.People))
 	m.raw("<tbody>")
 	for i := range page.People {
 		t.putRow(&m, &page.People[i], heads, state, tick)
@@ -289,7 +301,7 @@ func (t *renderer) putRow(m *markup, p *person, heads []string, state string, ti
 	m.raw(`<td class="state" data-label="`)
 	m.html(template.HTML(state))
 	m.raw(`">`)
-	t.putBadge(m, p)
+	m.html(t.badges[stateIcon(p.State)])
 	if p.State == keystore.StateErased || p.Kept {
 		m.raw(` <span class="hint">`)
 		if p.Kept {
@@ -323,14 +335,14 @@ func (t *renderer) keeps(tables []confirmTable, purpose string) template.HTML {
 	for _, table := range tables {
 		for _, p := range table.ByPurpose {
 			if p.Purpose == purpose && len(p.Fields) > 0 {
-				if len(m.b) > 0 {
+				if m.b.Len() > 0 {
 					m.raw("; ")
 				}
 				m.html(bdi(table.Table + ": " + strings.Join(p.Fields, ", ")))
 			}
 		}
 	}
-	if len(m.b) == 0 {
+	if m.b.Len() == 0 {
 		return ""
 	}
 	return t.words.text("confirm.keep.keeps", m.done())

@@ -25,11 +25,12 @@ var staticFiles embed.FS
 
 // renderer draws views. It is safe for concurrent use.
 type renderer struct {
-	words words
-	clock func() time.Time
-	pages map[string]*template.Template // by the name of their file, without its ending
-	files map[string]file
-	pool  sync.Pool // of *bytes.Buffer
+	words  words
+	clock  func() time.Time
+	pages  map[string]*template.Template // by the name of their file, without its ending
+	files  map[string]file
+	badges map[literal]template.HTML // of the states, by their icon
+	pool   sync.Pool                 // of *bytes.Buffer
 }
 
 // file is one static file.
@@ -46,6 +47,7 @@ func newRenderer(texts *Texts, clock func() time.Time) (*renderer, error) {
 	}
 	t := &renderer{words: w, clock: clock, pages: map[string]*template.Template{}, files: map[string]file{}}
 	t.pool.New = func() any { return new(bytes.Buffer) }
+	t.newBadges()
 	if err := t.loadStatic(); err != nil {
 		return nil, err
 	}

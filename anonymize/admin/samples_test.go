@@ -153,7 +153,7 @@ func personSample(state keystore.State, reveal bool) *personPage {
 	p := &personPage{frame: around("people"), Person: someone(2, state), Reveal: reveal, May: actions{Erase: true, Restrict: true, Export: true}}
 	p.URL = "person?s=customer/2"
 	p.Keys = []keystore.KeyInfo{
-		{ID: 0x8f2a1, Purpose: "", Created: now.Add(-400 * 24 * time.Hour)},
+		{ID: 0x80211, Purpose: "", Created: now.Add(-400 * 24 * time.Hour)},
 		{ID: 0x10024501, Purpose: "", Created: now.Add(-3 * time.Hour), Primary: true},
 		{ID: 0x71, Purpose: "tax", Created: now.Add(-400 * 24 * time.Hour), Primary: true},
 	}
@@ -208,7 +208,7 @@ func personSamples() map[string]any {
 					p.Trouble.Why = "receiver of crm: POST /contacts/2: 503 Service Unavailable"
 				}
 			case keystore.StateErased:
-				p.May, p.Refused, p.Keys, p.Dropped, p.Gone = actions{Export: true}, "erased", nil, []uint32{0x8f2a1, 0x10024501, 0x71}, []string{"", "tax"}
+				p.May, p.Refused, p.Keys, p.Dropped, p.Gone = actions{Export: true}, "erased", nil, []uint32{0x80211, 0x10024501, 0x71}, []string{"", "tax"}
 				p.Person.FinalAt = now.Add(6*24*time.Hour + 22*time.Hour)
 				p.Journal = &keystore.Journal{Requested: now.Add(-3 * time.Hour), Actor: "officer-7", Receivers: []string{"newsletter", "crm"}, Acked: []string{"newsletter", "crm"}, Blanking: true, Destroyed: now.Add(-2 * time.Hour)}
 				p.History = append(p.History, keystore.Change{At: now.Add(-3 * time.Hour), Kind: keystore.ChangeRequested, Actor: "officer-7"}, keystore.Change{At: now.Add(-2 * time.Hour), Kind: keystore.ChangeErased})
@@ -217,7 +217,7 @@ func personSamples() map[string]any {
 		}
 	}
 	kept := personSample(keystore.StateRestricted, true)
-	kept.Person.Kept, kept.Person.Final, kept.Purposes, kept.Keys, kept.May, kept.Dropped = true, true, []string{"tax"}, kept.Keys[2:], actions{Erase: true}, []uint32{0x8f2a1}
+	kept.Person.Kept, kept.Person.Final, kept.Purposes, kept.Keys, kept.May, kept.Dropped = true, true, []string{"tax"}, kept.Keys[2:], actions{Erase: true}, []uint32{0x80211}
 	kept.History = nil
 	for k := keystore.ChangeRequested; k <= keystore.ChangeRetried; k++ {
 		kept.History = append(kept.History, keystore.Change{At: now.Add(time.Duration(k-20) * time.Hour), Kind: k, Actor: "officer-7"})
@@ -373,7 +373,7 @@ func batchSamples() map[string]any {
 	for i := range strange.People {
 		strange.People[i].Subject = odd[i]
 	}
-	strange.Action, strange.By, strange.People[0].Trouble.Where = "of-a-later-version", odd[3], odd[3]
+	strange.Action, strange.By, strange.People[0].Trouble.Where = "νέο", odd[3], odd[3]
 	strange.People[0].Trouble.Why, strange.People[3].Trouble.Why = strings.Repeat("x", 900), "<script>alert(1)</script>"
 	many := make([]string, 40)
 	for i := range many {
