@@ -201,7 +201,7 @@ func (t *Table) firstRows(ctx context.Context, db DB, shown []shownColumn, where
 	}
 	for _, c := range shown {
 		if c.field < 0 {
-			exprs = append(exprs, "t."+c.Quoted+"::pg_catalog.text")
+			exprs = append(exprs, fmt.Sprintf("pg_catalog.left(t.%s::pg_catalog.text, %d)", c.Quoted, longest+1))
 		}
 	}
 	found, err := db.Query(ctx, "SELECT DISTINCT ON (1) "+strings.Join(exprs, ", ")+" FROM "+t.Quoted+" AS t WHERE "+where+" ORDER BY 1, "+t.keys(), ids, t.spellings(reveal...))
@@ -275,7 +275,7 @@ func (k shownKind) values(row shownRow, reveal bool, columns int) []admin.Value 
 		v := &values[c.at]
 		switch {
 		case c.field < 0:
-			v.Text = row.others[i]
+			v.Text = readable(row.others[i])
 		case !reveal:
 			v.Masked = true
 		case row.failed:
@@ -293,10 +293,20 @@ func (k shownKind) values(row shownRow, reveal bool, columns int) []admin.Value 
 	return values
 }
 
-// readable is a value as text, bytes as PostgreSQL writes them.
+// longest is how many characters of a value are shown.
+const longest = 300
+
+// readable is a value as text, bytes as PostgreSQL writes them, and no more of it than a
+// list has room for.
 func readable(text string) string {
-	if utf8.ValidString(text) {
-		return text
+	if !utf8.ValidString(text) {
+		text = `\x` + hex.EncodeToString([]byte(text))
 	}
-	return `\x` + hex.EncodeToString([]byte(text))
+	n := 0
+	for at := range text {
+		if n++; n > longest {
+			return text[:at] + "…"
+		}
+	}
+	return text
 }

@@ -196,6 +196,15 @@ func TestShownNames(t *testing.T) {
 	require.ErrorContains(t, err, "has no column firstname")
 }
 
+// What is long is cut, between characters.
+func TestLongValues(t *testing.T) {
+	s := newShop(t, 0)
+	s.exec(`insert into customers (id, "First Name", country) values (1, repeat('ü', 301), repeat('é', 100000)), (2, repeat('ü', 300), 'NL')`)
+	s.seal(0)
+	require.Equal(t, []string{strings.Repeat("ü", 300) + "…|" + strings.Repeat("é", 300) + "…", strings.Repeat("ü", 300) + "|NL"},
+		shownIn(t, s.people(strings.Replace(shopMap, "photo]", "photo]\n    show: [first_name, country]", 1), nil), "customer/1!", "customer/2!"))
+}
+
 // Of several rows it is the first in the order of the key; values are bound to it.
 func TestPeopleOfManyRows(t *testing.T) {
 	s := newShop(t, 2)
