@@ -14,10 +14,14 @@ import (
 // root is the folder of the repository.
 const root = "../../.."
 
+// plainHost is a name for this machine, which the browser does not know to be this machine.
+const plainHost = "privacy.test"
+
 // What all tests share: one browser, in which each has tabs, cookies and storage of its own.
 var (
 	browser context.Context
 	axe     string // the script axe-core
+	profile string // a folder that is removed at the end
 )
 
 func TestMain(m *testing.M) {
@@ -34,18 +38,18 @@ func run(m *testing.M) (int, error) {
 	if axe, err = readAxe(); err != nil {
 		return 1, err
 	}
-	profile, err := os.MkdirTemp("", "oubli-browser-*")
+	profile, err = os.MkdirTemp("", "oubli-browser-*")
 	if err != nil {
 		return 1, err
 	}
 	defer os.RemoveAll(profile)
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.UserDataDir(profile),
+		chromedp.UserDataDir(filepath.Join(profile, "browser")),
 		// Containers and root have no sandbox, and nothing but these tests' pages is opened.
 		chromedp.NoSandbox,
 		chromedp.Flag("disable-component-update", true),
 		// No name is looked up, whatever a page or the browser asks for.
-		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
+		chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 		chromedp.Flag("hide-scrollbars", true),
 	)
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,7 +31,8 @@ type shop struct {
 	dir    string
 	refuse atomic.Int64 // the customer whose account the CRM doesn't delete
 	hang   atomic.Int64 // the customer whom it never answers about
-	stop   func()
+	stop   func()       // nobody works on erasures any more
+	end    func()       // the process is over
 }
 
 // openShop opens the shop, and somebody works on its erasures. What fails is not tried again
@@ -38,7 +40,7 @@ type shop struct {
 func openShop(t *testing.T) *shop {
 	s := &shop{t: t, site: newSite(t), dir: t.TempDir()}
 	s.begin()
-	t.Cleanup(s.end)
+	t.Cleanup(func() { s.end() })
 	return s
 }
 
@@ -60,11 +62,10 @@ func (s *shop) begin() {
 	require.NoError(s.t, err)
 	s.site.mount(s.Eraser, columns)
 	s.stop = work(s.t, s.Eraser)
-}
-
-func (s *shop) end() {
-	s.stop()
-	require.NoError(s.t, s.Close())
+	s.end = sync.OnceFunc(func() {
+		s.stop()
+		require.NoError(s.t, s.Close())
+	})
 }
 
 // restart is what the application's process goes through.

@@ -73,6 +73,7 @@ func (s *site) mount(e *anonymize.Eraser, columns admin.Columns) {
 		Columns:   columns,
 		Protected: []string{"employee"},
 		Path:      where,
+		PageSize:  12,
 		Logger:    slog.New(slog.NewTextHandler(&s.log, nil)),
 	})
 	require.NoError(s.t, err)
