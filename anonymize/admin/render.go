@@ -20,7 +20,7 @@ import (
 //go:embed templates/*.html
 var templateFiles embed.FS
 
-//go:embed static
+//go:embed static/*.css static/*.js static/*.svg
 var staticFiles embed.FS
 
 // renderer draws views. It is safe for concurrent use.

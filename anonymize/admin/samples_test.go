@@ -220,7 +220,7 @@ func personSamples() map[string]any {
 	kept.Person.Kept, kept.Person.Final, kept.Purposes, kept.Keys, kept.May, kept.Dropped = true, true, []string{"tax"}, kept.Keys[2:], actions{Erase: true}, []uint32{0x80211}
 	kept.History = nil
 	for k := keystore.ChangeRequested; k <= keystore.ChangeRetried; k++ {
-		kept.History = append(kept.History, keystore.Change{At: now.Add(time.Duration(k-20) * time.Hour), Kind: k, Actor: "officer-7"})
+		kept.History = append(kept.History, keystore.Change{At: now.Add(-time.Duration(20-k) * time.Hour), Kind: k, Actor: "officer-7"})
 	}
 	list["person-kept"] = kept
 	strange := personSample(keystore.StateErasing, true)

@@ -106,21 +106,32 @@ var verb = regexp.MustCompile(`%(?:\[([1-9])\])?s|%%`)
 // fill puts args where a format wants them. All of it is safe in a page: the format is
 // escaped, and args are HTML already.
 func fill(format string, args []template.HTML) template.HTML {
+	var m markup
 	next := 0
-	return template.HTML(verb.ReplaceAllStringFunc(html.EscapeString(format), func(m string) string {
-		if m == "%%" {
-			return "%"
+	for {
+		text, rest, ok := strings.Cut(format, "%")
+		if m.text(text); !ok {
+			return m.done()
 		}
 		i := next
-		if len(m) > 2 {
-			i = int(m[2] - '1')
+		switch {
+		case strings.HasPrefix(rest, "%"):
+			m.raw("%")
+			format = rest[1:]
+			continue
+		case strings.HasPrefix(rest, "s"):
+			format = rest[1:]
+		case len(rest) > 3 && rest[0] == '[' && '1' <= rest[1] && rest[1] <= '9' && rest[2:4] == "]s":
+			i, format = int(rest[1]-'1'), rest[4:]
+		default: // a lone percent sign
+			m.raw("%")
+			format = rest
+			continue
 		}
-		next = i + 1
-		if i >= len(args) {
-			return ""
+		if next = i + 1; i < len(args) {
+			m.html(args[i])
 		}
-		return string(args[i])
-	}))
+	}
 }
 
 // lastArg returns the number of the last argument that a format wants.
@@ -190,7 +201,7 @@ var units = []struct {
 // duration writes a length of time in at most two units, exactly where two are enough.
 func (w words) duration(d time.Duration) template.HTML {
 	if d < time.Second {
-		return w.text("time.none")
+		return w.plural(units[0].key, 0)
 	}
 	var parts []template.HTML
 	for i := len(units) - 2; i >= 0 && len(parts) < 2; i-- { // years are no exact unit

@@ -284,7 +284,7 @@ func TestTimes(t *testing.T) {
 		require.Equal(t, want, string(w.relative(at.Add(d), at)), d)
 	}
 	for d, want := range map[time.Duration]string{
-		0: "no time at all", 2 * time.Second: "2 seconds", 90 * time.Minute: "1 hour 30 minutes", 168 * time.Hour: "7 days", 36 * time.Hour: "1 day 12 hours",
+		0: "0 seconds", 2 * time.Second: "2 seconds", 90 * time.Minute: "1 hour 30 minutes", 168 * time.Hour: "7 days", 36 * time.Hour: "1 day 12 hours",
 		24*time.Hour + time.Second: "1 day", 400 * 24 * time.Hour: "400 days",
 	} {
 		require.Equal(t, want, string(w.duration(d)), d)
