@@ -66,8 +66,10 @@ func (s *Store) Erase(ctx context.Context, rs ...Request) ([]Erasure, error) {
 	if err != nil {
 		return nil, errors.Join(advanceErr, err)
 	}
-	for i := range list {
-		list[i].Err = wrapOp("erase", rs[i].Subject, errs[i])
+	for i, err := range errs {
+		if err != nil {
+			list[i].Err = wrapOp("erase", rs[i].Subject, err)
+		}
 	}
 	return list, advanceErr
 }

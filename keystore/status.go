@@ -20,23 +20,56 @@ func (s *Store) Status(ctx context.Context, subjects ...Subject) ([]Status, erro
 		return nil, err
 	}
 	list := make([]Status, len(subjects))
-	for i, sub := range subjects {
-		r, err := s.readRing(ctx, sub)
+	err = s.eachRing(ctx, subjects, func(i int, r *ring, err error) error {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		list[i] = fin.status(s.layout, r)
-		for i2 := range r.keys {
-			k := &r.keys[i2]
-			later := slices.ContainsFunc(r.keys[i2+1:], func(o ringKey) bool { return o.purpose == k.purpose })
+		for n := range r.keys {
+			k := &r.keys[n]
+			later := slices.ContainsFunc(r.keys[n+1:], func(o ringKey) bool { return o.purpose == k.purpose })
 			list[i].Keys = append(list[i].Keys, KeyInfo{ID: k.id, Purpose: k.purpose, Created: time.Unix(k.created, 0).UTC(), Primary: !later})
 		}
 		for _, d := range r.dropped {
 			list[i].Dropped = append(list[i].Dropped, d.id)
 		}
 		list[i].Gone = r.gone
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
+}
+
+// eachRing calls f with the ring of each subject, or with what is the matter with it, in
+// their order, as readRing reads them: many in one round trip.
+func (s *Store) eachRing(ctx context.Context, subjects []Subject, f func(i int, r *ring, err error) error) error {
+	i := 0
+	for some := range slices.Chunk(subjects, scanBatch) {
+		keys := make([][]byte, len(some))
+		for n, sub := range some {
+			keys[n] = s.layout.ringKey(s.layout.shard(sub), sub)
+		}
+		recs, err := s.backend.Get(ctx, keys)
+		if err != nil {
+			return err
+		}
+		for n, sub := range some {
+			r := &ring{subject: sub, shard: s.layout.shard(sub)}
+			var err error
+			if recs[n].Rev != 0 {
+				if r, err = s.decodeRing(ctx, sub, r.shard, recs[n]); errors.Is(err, errStaleGeneration) {
+					r, err = s.readRing(ctx, sub) // re-keyed since it was read
+				}
+			}
+			if err := f(i, r, err); err != nil {
+				return err
+			}
+			i++
+		}
+	}
+	return nil
 }
 
 // readRing reads one ring from the backend, past the cache. An unknown subject has a
@@ -119,15 +152,15 @@ func (s *Store) erasures(ctx context.Context, subjects []Subject) ([]Erasure, er
 		return nil, err
 	}
 	list := make([]Erasure, len(subjects))
-	for i, sub := range subjects {
+	err = s.eachRing(ctx, subjects, func(i int, r *ring, err error) error {
+		sub := subjects[i]
 		list[i].Subject = sub
 		if sub.IsZero() {
-			continue
+			return nil
 		}
-		r, err := s.readRing(ctx, sub)
 		if err != nil {
 			list[i].Err = wrapOp("read the state of", sub, err)
-			continue
+			return nil
 		}
 		st := fin.status(s.layout, r)
 		list[i] = Erasure{Subject: sub, State: r.state, Final: st.Final, FinalAt: st.FinalAt}
@@ -137,6 +170,10 @@ func (s *Store) erasures(ctx context.Context, subjects []Subject) ([]Erasure, er
 		if r.state == StateErasing {
 			list[i].Waiting = r.journal.Waiting()
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return list, nil
 }
