@@ -119,7 +119,7 @@ func (p *people) Values(ctx context.Context, asks []admin.Ask) ([][]admin.Value,
 				reveal = append(reveal, ask.Subject)
 			}
 		}
-		rows, err := p.read(ctx, k, all, reveal)
+		rows, err := p.read(ctx, p.ts.pool, k, all, reveal)
 		if err == nil {
 			err = k.open(ctx, rows, reveal)
 		}
@@ -146,7 +146,7 @@ type shownRow struct {
 }
 
 // read reads the first row of each subject, in the order of the table's key.
-func (p *people) read(ctx context.Context, k shownKind, all, reveal []keystore.Subject) ([]shownRow, error) {
+func (p *people) read(ctx context.Context, db DB, k shownKind, all, reveal []keystore.Subject) ([]shownRow, error) {
 	t := k.table
 	if all = slices.DeleteFunc(all, func(s keystore.Subject) bool { return !t.mayHave(s) }); len(all) == 0 {
 		return nil, nil
@@ -158,11 +158,11 @@ func (p *people) read(ctx context.Context, k shownKind, all, reveal []keystore.S
 		}
 	}
 	ids := t.spellings(all...)
-	rows, err := t.firstRows(ctx, p.ts.pool, k.shown, t.typed()+t.among("$1"), ids, reveal)
+	rows, err := t.firstRows(ctx, db, k.shown, t.typed()+t.among("$1"), ids, reveal)
 	if e := (*Error)(nil); errors.As(err, &e) && strings.HasPrefix(e.Code(), "22") {
 		// The type does not take one of the ids, so nobody has that. Without the index
 		// the others are found.
-		rows, err = t.firstRows(ctx, p.ts.pool, k.shown, t.among("$1"), ids, reveal)
+		rows, err = t.firstRows(ctx, db, k.shown, t.among("$1"), ids, reveal)
 	}
 	return rows, err
 }

@@ -114,7 +114,7 @@ func TestPeopleAreAskedForAtOnce(t *testing.T) {
 		ts, err := NewTables(s.db, s.keys, tables, nil)
 		require.NoError(t, err)
 		k := ts.people.kinds[0]
-		rows, err := k.table.firstRows(t.Context(), counted, k.shown, k.table.typed()+k.table.among("$1"), []string{"1", "2"}, reveal)
+		rows, err := ts.people.read(t.Context(), counted, k, s.subjects(1, 2), reveal)
 		require.NoError(t, err)
 		return rows
 	}
@@ -229,7 +229,10 @@ func TestPeopleWithoutTheKeystore(t *testing.T) {
 // Ids of all types find their people, by the index if there is one, on each version.
 func TestPeopleByTheirIndex(t *testing.T) {
 	pgtest.EachVersion(t, func(t *testing.T, version int) {
-		server := pgtest.Start(t, &pgtest.Options{Version: version})
+		db, err := Connect(t.Context(), pgtest.Start(t, &pgtest.Options{Version: version}).Database(t))
+		require.NoError(t, err)
+		defer db.Close()
+		m := mapOf(t, `{tables: {people: {subject: person=id, personal: [name], show: [name, country]}}}`)
 		const a, b = "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7b811-9dad-11d1-80b4-00c04fd430c8"
 		for _, c := range []struct{ typ, fill, a, b, not string }{
 			{"int", "i", "7", "8", "abc"},
@@ -244,10 +247,11 @@ func TestPeopleByTheirIndex(t *testing.T) {
 		} {
 			t.Run(c.typ, func(t *testing.T) {
 				keys := keystoretest.New(t)
-				db, tables := worldOn(t, server, fmt.Sprintf(`create table people (id %s primary key, name text, country text);
-					insert into people select * from (select %s, 'secret', 'c' || i from generate_series(1, 30) i) x;
-					insert into people select * from (select %[2]s, 'secret', 'c' || i from generate_series(31, 99) i) x;
-					analyze people`, c.typ, c.fill), `{tables: {people: {subject: person=id, personal: [name], show: [name, country]}}}`)
+				_, err := db.Exec(t.Context(), fmt.Sprintf(`drop table if exists people; create table people (id %s primary key, name text, country text);
+					insert into people select * from (select %s, 'secret', 'c' || i from generate_series(1, 99) i) x; analyze people`, c.typ, c.fill))
+				require.NoError(t, err)
+				tables, err := Load(t.Context(), db, m)
+				require.NoError(t, err)
 				ts, err := NewTables(db, keys, tables, nil)
 				require.NoError(t, err)
 				want := []string{"***|c7", "***|c8", "none"}
@@ -258,26 +262,13 @@ func TestPeopleByTheirIndex(t *testing.T) {
 
 				k := ts.people.kinds[0]
 				explained := &explaining{DB: db}
-				_, err = k.table.firstRows(t.Context(), explained, k.shown, k.table.typed()+k.table.among("$1"), []string{c.a, c.b}, nil)
+				_, err = ts.people.read(t.Context(), explained, k, []keystore.Subject{subject(t, "person", c.a), subject(t, "person", c.b)}, nil)
 				require.NoError(t, err)
 				require.Regexp(t, `(Index|Bitmap Index) Scan (using|on) people_pkey`, explained.plan)
 				require.Contains(t, explained.plan, "Index Cond")
 			})
 		}
 	})
-}
-
-// worldOn is world on a server.
-func worldOn(t *testing.T, server *pgtest.Server, sql, yaml string) (*Pool, []*Table) {
-	t.Helper()
-	pool, err := Connect(t.Context(), server.Database(t))
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
-	_, err = pool.Exec(t.Context(), sql)
-	require.NoError(t, err)
-	tables, err := Load(t.Context(), pool, mapOf(t, yaml))
-	require.NoError(t, err)
-	return pool, tables
 }
 
 // explaining notes the plan of each query.
