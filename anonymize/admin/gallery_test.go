@@ -213,20 +213,22 @@ func TestGallery(t *testing.T) {
 		})
 	}
 	if *galleryDir != "" {
-		writeGallery(t, r, *galleryDir)
+		writeGallery(t, r, "")
+		writeGallery(t, newTestRenderer(t, &Texts{"html.lang": "ar", "html.dir": "rtl"}), "rtl-")
 	}
 }
 
 // writeGallery writes the gallery with what belongs to it, for a browser.
-func writeGallery(t *testing.T, r *renderer, dir string) {
+func writeGallery(t *testing.T, r *renderer, prefix string) {
 	t.Helper()
+	dir := *galleryDir
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "static"), 0o755))
 	for name, f := range r.files {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "static", name), f.body, 0o644))
 	}
 	views := gallery()
 	for _, name := range slices.Sorted(maps.Keys(views)) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".html"), []byte(draw(t, r, views[name])), 0o644))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, prefix+name+".html"), []byte(draw(t, r, views[name])), 0o644))
 	}
 }
 

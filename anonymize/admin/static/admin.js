@@ -43,6 +43,7 @@ document.addEventListener("keydown", (e) => {
 	const live = document.getElementById("live");
 	const offline = document.getElementById("offline");
 	if (!live) return;
+	let inMain = false;
 	let said = document.querySelector("[data-live]")?.textContent;
 	document.addEventListener("htmx:beforeSwap", (e) => {
 		const page = e.detail.xhr.responseText;
@@ -50,9 +51,11 @@ document.addEventListener("keydown", (e) => {
 			e.detail.shouldSwap = false;
 			location.reload();
 		}
+		inMain = document.activeElement.closest("#main") !== null; // what had the focus may be gone afterwards
 	});
 	document.addEventListener("htmx:afterSwap", () => {
 		offline.hidden = true;
+		if (inMain && document.activeElement === document.body) document.getElementById("main").focus({preventScroll: true});
 		const now = document.querySelector("[data-live]")?.textContent;
 		if (now && now !== said) live.textContent = said = now;
 	});
