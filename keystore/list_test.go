@@ -164,9 +164,15 @@ func TestListOfErasuresThatAreNotFinal(t *testing.T) {
 		w.add(8)
 		w.write([]string{""}, w.people...)
 		list := func() []string {
-			list, err := pages(w.ctx, w.store, keystore.StateErased, 1)
-			require.NoError(t, err)
-			got := names(list)
+			var got []string
+			for _, limit := range []int{1, 3, 100} {
+				list, err := pages(w.ctx, w.store, keystore.StateErased, limit)
+				require.NoError(t, err)
+				if limit > 1 {
+					require.Equal(t, got, names(list))
+				}
+				got = names(list)
+			}
 			slices.Sort(got)
 			return got
 		}
@@ -202,9 +208,48 @@ func TestListOfErasuresThatAreNotFinal(t *testing.T) {
 		w.sync(only(w.people[0]))
 		require.Equal(t, []string{"1", "2", "3", "4", "5"}, list())
 		w.check()
+		w.roots.call = func(name string, do func() error) error {
+			if name == "Trim" { // tombstones stay that nobody needs
+				return keystore.ErrUnavailable
+			}
+			return do()
+		}
 		w.finalize()
 		require.Empty(t, list())
 	})
+}
+
+// Somebody is erased twice: the last time counts.
+func TestListOfThoseErasedAgain(t *testing.T) {
+	w := newWorld(t, &inMemory{memstore.New()}, memstore.NewRoots(), time.Hour, 1)
+	s := &scene{world: w}
+	w.add(2)
+	w.write([]string{""}, w.people...)
+	ann, bob := w.people[0], w.people[1]
+	erased := func(after string, limit int) (got []string, next string) {
+		list, next, err := w.store.List(w.ctx, keystore.ListQuery{State: keystore.StateErased, Limit: limit, After: after})
+		require.NoError(t, err)
+		return names(list), next
+	}
+	again := func() {
+		require.NoError(t, w.store.Readmit(w.ctx, ann.sub))
+		w.write([]string{""}, ann)
+		s.destroyOnly(ann)
+	}
+	require.NoError(t, erase(s, nil, ann, bob))
+	w.sync(only(ann, bob))
+	again()
+	again() // two entries on the worklist, and a tombstone beside the root
+	got, next := erased("", 1)
+	require.Equal(t, []string{"2"}, got)
+	got, _ = erased("", 10)
+	require.Equal(t, []string{"2", "1"}, got)
+	require.NoError(t, w.store.Advance(w.ctx))
+	got, _ = erased(next, 10)
+	require.Equal(t, []string{"1"}, got, "though an advance came between")
+	got, _ = erased("", 10)
+	require.Equal(t, []string{"2", "1"}, got)
+	w.check()
 }
 
 // Between two pages people come and go: nobody comes twice who stays, and the list ends.
