@@ -79,17 +79,15 @@ func (q *request) carryOut(b keystore.Batch, o *order) error {
 	}
 	q.o.Logger.Info("asked for", "actor", q.actor, "action", b.Action, "batch", b.ID, "people", len(b.Subjects), "refused", len(b.Refused))
 	refused, err := q.do(ctx, b, o.hold, open(b))
+	if len(refused) > 0 {
+		b.Refused = append(b.Refused, refused...)
+		err = errors.Join(err, q.keys.SaveBatch(ctx, b))
+	}
 	if err != nil {
 		// It may have been done in part: its page tells, when the keystore is back.
 		a := answerTo(err)
 		a.back = batchURL(b.ID)
 		return a
-	}
-	if len(refused) > 0 {
-		b.Refused = append(b.Refused, refused...)
-		if err := q.keys.SaveBatch(ctx, b); err != nil {
-			return err
-		}
 	}
 	q.redirect(batchURL(b.ID))
 	return nil
@@ -119,27 +117,36 @@ func (q *request) do(ctx context.Context, b keystore.Batch, hold string, subject
 		errs, err = q.keys.Release(ctx, subjects...)
 	}
 	for i, e := range errs {
-		if e != nil {
+		switch {
+		case e == nil:
+		case away(e): // no refusal: it may even be done
+			err = errors.Join(err, e)
+		default:
 			refused = append(refused, keystore.Refusal{Subject: subjects[i], Why: e.Error()})
 		}
 	}
 	return refused, err
 }
 
+// away tells whether an error says nothing about a person, but that the keystore could not
+// be asked.
+func away(err error) bool { return answerTo(err).code == http.StatusServiceUnavailable }
+
 // requestErasures asks for erasures. The worker, here or elsewhere, does the rest.
 func (q *request) requestErasures(ctx context.Context, b keystore.Batch, subjects []keystore.Subject) (refused []keystore.Refusal, err error) {
-	err = q.eraser.RequestWith(ctx, &anonymize.Request{Keep: b.Keep, Actor: q.actor}, subjects...)
+	all := q.eraser.RequestWith(ctx, &anonymize.Request{Keep: b.Keep, Actor: q.actor}, subjects...)
 	some := (*anonymize.BatchError)(nil)
-	if !errors.As(err, &some) {
-		return nil, err
+	if !errors.As(all, &some) {
+		return nil, all
 	}
 	for _, r := range some.Failed {
-		if code := answerTo(r.Err).code; code == http.StatusServiceUnavailable {
-			return nil, r.Err // it could not be asked, which is no refusal
+		if away(r.Err) {
+			err = errors.Join(err, r.Err)
+			continue
 		}
 		refused = append(refused, keystore.Refusal{Subject: r.Subject, Why: r.Err.Error()})
 	}
-	return refused, nil
+	return refused, err
 }
 
 func texts(subjects []keystore.Subject) []string {

@@ -14,9 +14,6 @@ import (
 	"github.com/oubli/oubli/keystore"
 )
 
-// MaxBatch is how many people can be acted on at once.
-const MaxBatch = 1000
-
 // Options of a [Handler].
 type Options struct {
 	// Viewer tells who asks: from the application's own session. It is called once for
@@ -125,13 +122,14 @@ type Handler struct {
 	protected map[string]bool
 	origin    *http.CrossOriginProtection
 	acting    keyed
+	routes    map[string]route
 }
 
 // New makes the page for an eraser, whose keystore, tables and receivers it uses. It
 // erases nobody by itself: [anonymize.Eraser.Run] must run in this process or in another
 // one. The error wraps [keystore.ErrInvalid].
 func New(eraser *anonymize.Eraser, o *Options) (*Handler, error) {
-	h := &Handler{eraser: eraser, protected: map[string]bool{}, origin: http.NewCrossOriginProtection()}
+	h := &Handler{eraser: eraser, protected: map[string]bool{}, origin: http.NewCrossOriginProtection(), routes: routes()}
 	if o != nil {
 		h.o = *o
 	}
@@ -150,8 +148,8 @@ func New(eraser *anonymize.Eraser, o *Options) (*Handler, error) {
 	if h.o.PageSize == 0 {
 		h.o.PageSize = 50
 	}
-	if h.o.PageSize < 1 || h.o.PageSize > MaxBatch {
-		return nil, invalid("Options.PageSize is %d, which is not 1 to %d", h.o.PageSize, MaxBatch)
+	if h.o.PageSize < 1 || h.o.PageSize > keystore.MaxList {
+		return nil, invalid("Options.PageSize is %d, which is not 1 to %d", h.o.PageSize, keystore.MaxList)
 	}
 	for _, kind := range h.o.Protected {
 		if err := keystore.CheckKind(kind); err != nil {

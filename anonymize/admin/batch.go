@@ -216,34 +216,33 @@ func (q *request) retry(ctx context.Context, b keystore.Batch, pending, notAsked
 		}
 	}
 	if len(subjects) > 0 {
-		more, err := q.requestErasures(ctx, b, subjects)
-		if err != nil {
-			return err
-		}
-		refused = append(refused, more...)
+		more, fails := q.requestErasures(ctx, b, subjects)
+		refused, err = append(refused, more...), fails
 	}
-	if len(refused) == 0 {
-		return nil
+	if len(refused) > 0 {
+		b.Refused = append(b.Refused, refused...)
+		err = errors.Join(err, q.keys.SaveBatch(ctx, b))
 	}
-	b.Refused = append(b.Refused, refused...)
-	return q.keys.SaveBatch(ctx, b)
+	return err
 }
 
 // cancel takes erasures back. One that can't be any more stops none of the others.
 func (q *request) cancel(ctx context.Context, pending []keystore.Subject) (note string, err error) {
 	done, late := 0, len(q.form["s"]) > len(pending) // of those who were chosen, some have gone on already
 	for _, s := range pending {
-		err := q.eraser.Cancel(ctx, s)
+		fails := q.eraser.Cancel(ctx, s)
 		switch {
-		case err == nil:
+		case fails == nil:
 			done++
-		case answerTo(err).code == http.StatusServiceUnavailable:
-			return "", err
+		case away(fails):
+			err = errors.Join(err, fails)
 		default:
 			late = true
 		}
 	}
 	switch {
+	case err != nil:
+		return "", err
 	case late:
 		return "toolate", nil
 	case done > 0:

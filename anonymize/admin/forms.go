@@ -65,7 +65,7 @@ func (q *request) listURL(more ...string) string {
 
 // subjects returns those of the form, each once: none is no error.
 func (q *request) subjects() ([]keystore.Subject, error) {
-	if len(q.form["s"]) > MaxBatch {
+	if len(q.form["s"]) > keystore.MaxBatch {
 		return nil, &answer{code: http.StatusUnprocessableEntity, text: "toomany", back: q.listURL()}
 	}
 	var list []keystore.Subject

@@ -28,7 +28,7 @@ func (q *request) people() error {
 	if i < 0 {
 		return bad("")
 	}
-	page := &peoplePage{Query: q.form.Get("q"), State: filters[i], Columns: q.columns, MaxBatch: MaxBatch}
+	page := &peoplePage{Query: q.form.Get("q"), State: filters[i], Columns: q.columns, MaxBatch: keystore.MaxBatch}
 	if p := q.form.Get("problem"); slices.Contains([]string{"none", "csv"}, p) {
 		page.Problem = p
 	}
@@ -85,14 +85,11 @@ func (q *request) fill(page *peoplePage, found []keystore.Status) error {
 	var shown []keystore.Status
 	var open []bool
 	for i, st := range found {
-		switch {
-		case view[i]:
-			shown, open = append(shown, st), append(open, reveal[i])
-		case page.Query != "":
-			page.Missing = append(page.Missing, st.Subject.String()) // whether they are known is not to be seen
-		default:
+		if !view[i] {
 			page.Hidden++
+			continue
 		}
+		shown, open = append(shown, st), append(open, reveal[i])
 	}
 	if page.People, err = q.persons(shown, open); err != nil {
 		if page.People, err = q.withoutValues(shown, err); err != nil {
@@ -171,7 +168,7 @@ func (q *request) persons(sts []keystore.Status, reveal []bool) ([]person, error
 // withoutValues makes people without their values, where these failed by the application's
 // own fault: who they are and how they stand is the keystore's to say.
 func (q *request) withoutValues(sts []keystore.Status, err error) ([]person, error) {
-	if a := (*answer)(nil); errors.As(err, &a) || answerTo(err).code == http.StatusServiceUnavailable {
+	if a := (*answer)(nil); errors.As(err, &a) || away(err) {
 		return nil, err
 	}
 	q.o.Logger.Error("the columns of the list can't be read", "actor", q.actor, "error", logged(err))

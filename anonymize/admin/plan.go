@@ -30,8 +30,28 @@ type plan struct {
 	keepable []string // purposes that can be chosen
 }
 
-// plan finds out. It changes nothing.
-func (q *request) plan(action string, subjects []keystore.Subject, keep []string) (*plan, error) {
+// plan finds out. It changes nothing. Who moves on while it looks is looked at again: a page
+// must not show half of before and half of after.
+func (q *request) plan(action string, subjects []keystore.Subject, keep []string) (p *plan, err error) {
+	for range 3 {
+		if p, err = q.look(action, subjects, keep); err != nil || p.consistent() {
+			break
+		}
+	}
+	return p, err
+}
+
+// consistent tells whether everybody's preview is of the state that was read for them.
+func (p *plan) consistent() bool {
+	for i, pl := range p.plans {
+		if pl != nil && (pl.State != p.sts[i].State.String() || pl.Hold != p.sts[i].Hold) {
+			return false
+		}
+	}
+	return true
+}
+
+func (q *request) look(action string, subjects []keystore.Subject, keep []string) (*plan, error) {
 	p := &plan{action: action, subjects: subjects, refused: make([]string, len(subjects)), plans: make([]*anonymize.Plan, len(subjects))}
 	var err error
 	if p.sts, err = q.keys.Status(q.ctx, subjects...); err != nil {
@@ -72,18 +92,12 @@ func (q *request) preview(p *plan) error {
 		})
 	}
 	wg.Wait()
-	for i, err := range errs {
+	for _, err := range errs {
 		if errors.Is(err, keystore.ErrInvalid) { // what can be kept has changed
 			return bad("")
 		}
 		if err != nil {
 			return err
-		}
-		if pl := p.plans[i]; pl != nil && pl.Refused != "" {
-			p.refused[i] = "held" // it was not a moment ago
-			if pl.Hold == "" {
-				p.refused[i] = "unknown"
-			}
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package admin
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/oubli/oubli/keystore"
@@ -16,7 +17,8 @@ var (
 // search finds the people whose subjects a text names, exactly. An id may hold spaces,
 // commas and slashes, so the text as a whole is looked for first, then each of its lines,
 // then what stands between white space and commas: whoever is known wins. missing are the
-// pieces that name nobody.
+// pieces that name nobody whom the viewer may see: whether others are known is not to be
+// told from them.
 func (q *request) search(text string) (found []keystore.Status, missing []string, err error) {
 	seen := map[keystore.Subject]bool{}
 	tries := 0
@@ -25,7 +27,7 @@ func (q *request) search(text string) (found []keystore.Status, missing []string
 		if piece = strings.TrimSpace(piece); piece == "" {
 			return nil
 		}
-		if tries++; tries > MaxBatch {
+		if tries++; tries > keystore.MaxBatch {
 			return &answer{code: http.StatusUnprocessableEntity, text: "toomany", back: link("")}
 		}
 		sts, err := q.named(piece)
@@ -58,8 +60,8 @@ func (q *request) search(text string) (found []keystore.Status, missing []string
 	return found, missing, err
 }
 
-// named finds whom one piece of a search names: a subject, or else the id of one in any kind
-// that has tables or receivers.
+// named finds whom one piece of a search names, of those whom the viewer may see: a
+// subject, or else the id of one in any kind that has tables or receivers.
 func (q *request) named(piece string) ([]keystore.Status, error) {
 	texts := []string{piece}
 	for _, kind := range q.eraser.Kinds() {
@@ -75,9 +77,14 @@ func (q *request) named(piece string) ([]keystore.Status, error) {
 	if err != nil {
 		return nil, err
 	}
+	sts = slices.DeleteFunc(sts, func(st keystore.Status) bool { return st.State == keystore.StateUnknown })
+	view, err := q.may(View, subjectsOf(sts)...)
+	if err != nil {
+		return nil, err
+	}
 	var known []keystore.Status
-	for _, st := range sts {
-		if st.State == keystore.StateUnknown {
+	for i, st := range sts {
+		if !view[i] {
 			continue
 		}
 		known = append(known, st)

@@ -50,8 +50,8 @@ type route struct {
 	get, post func(*request) error
 }
 
-func (h *Handler) route(name string) (route, bool) {
-	r, ok := map[string]route{
+func routes() map[string]route {
+	return map[string]route{
 		"":        {get: (*request).people},
 		"person":  {get: (*request).person},
 		"confirm": {get: (*request).confirm, post: (*request).confirm},
@@ -60,8 +60,7 @@ func (h *Handler) route(name string) (route, bool) {
 		"batches": {get: (*request).batches},
 		"health":  {get: (*request).health},
 		"export":  {post: (*request).export},
-	}[name]
-	return r, ok
+	}
 }
 
 // ServeHTTP answers a request below Options.Path.
@@ -105,7 +104,7 @@ func (q *request) serve() error {
 	if file, ok := strings.CutPrefix(name, "static/"); ok {
 		return q.static(file)
 	}
-	route, ok := q.route(name)
+	route, ok := q.routes[name]
 	if !ok {
 		return &answer{code: http.StatusNotFound, text: "notfound"}
 	}
