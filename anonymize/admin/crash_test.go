@@ -108,6 +108,20 @@ func TestFormSentAgainAfterACrash(t *testing.T) {
 	require.Equal(t, map[string]string{"client/1": "notasked", "client/2": "notasked", "client/3": "notasked"}, w.steps(rec.Header().Get("Location")))
 }
 
+// Whoever closes the page while it is carried out stops nothing half way.
+func TestOfficerLeavesInMidBatch(t *testing.T) {
+	w := open(t, "1", "2", "3")
+	real := w.confirmed("erase", three...)
+	ctx, leave := context.WithCancel(t.Context())
+	w.backend.Before(func([]keystore.Group) { leave() }) // with the first write
+	w.do(http.MethodPost, "act", real, func(r *http.Request) {
+		r.Header.Set("Sec-Fetch-Site", "same-origin")
+		*r = *r.WithContext(ctx)
+	})
+	w.backend.Before(nil)
+	require.Equal(t, map[string]string{"client/1": "waiting", "client/2": "waiting", "client/3": "waiting"}, w.steps("batch?id="+real.Get("batch")))
+}
+
 // The worker dies in each of its first writes, of claims, receivers and rows, and in some
 // of those of the advance. The next process shows how far everybody is and finishes it.
 func TestRestartOfTheWorker(t *testing.T) {
