@@ -25,7 +25,7 @@ var galleryDir = flag.String("gallery", "", "folder to write the gallery into, t
 func draw(t testing.TB, r *renderer, v any) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	r.page(w, 200, v)
+	require.NoError(t, r.page(w, 200, v))
 	require.Equal(t, 200, w.Code, "the page was not drawn")
 	return w.Body.String()
 }

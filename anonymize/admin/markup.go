@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,6 +48,7 @@ func (t *renderer) funcs() template.FuncMap {
 		"duration": w.duration,
 		"bdi":      bdi,
 		"plain":    plain,
+		"where":    where,
 		"ids":      ids,
 		"any":      func(a actions) bool { return a != actions{} },
 		"rows":     t.rows,
@@ -91,6 +93,16 @@ var tags = regexp.MustCompile(`<[^>]*>`)
 // plain is the text of HTML, for the title, where elements can't be.
 func plain(h template.HTML) string {
 	return html.UnescapeString(tags.ReplaceAllString(string(h), ""))
+}
+
+// where is the name alone of what an error names with its kind, as customer "crm".
+func where(on string) string {
+	if _, quoted, ok := strings.Cut(on, " "); ok {
+		if name, err := strconv.Unquote(quoted); err == nil {
+			return name
+		}
+	}
+	return on
 }
 
 // unbroken tells whether a text has a piece without a space that is too long for a column.

@@ -106,15 +106,19 @@ var indents = regexp.MustCompile(`\n[\n\t]*`)
 // dropIndents leaves out what only makes a template readable.
 func dropIndents(s string) string { return indents.ReplaceAllString(s, "\n") }
 
-// page answers with a view. It sets no header but Content-Type and Content-Length.
-func (t *renderer) page(w http.ResponseWriter, status int, v any) {
+// page answers with a view. It sets no header but Content-Type and Content-Length. What a
+// template failed with, a mistake in here, is returned for the log: it may hold values that
+// only the viewer may see, in the words of html/template, so log its type alone. The viewer
+// gets an error page.
+func (t *renderer) page(w http.ResponseWriter, status int, v any) error {
 	buf := t.pool.Get().(*bytes.Buffer)
 	defer t.pool.Put(buf)
 	buf.Reset()
-	if err := t.draw(buf, v); err != nil { // a mistake in here: nothing of what it failed on may show
+	failed := t.draw(buf, v)
+	if failed != nil {
 		status = http.StatusInternalServerError
 		buf.Reset()
-		if err := t.draw(buf, errorPage{Code: status, Text: "broken"}); err != nil {
+		if t.draw(buf, errorPage{Code: status, Text: "broken"}) != nil {
 			buf.Reset()
 		}
 	}
@@ -123,6 +127,7 @@ func (t *renderer) page(w http.ResponseWriter, status int, v any) {
 	h.Set("Content-Length", strconv.Itoa(buf.Len()))
 	w.WriteHeader(status)
 	_, _ = w.Write(buf.Bytes()) // the client may be gone
+	return failed
 }
 
 func (t *renderer) draw(buf *bytes.Buffer, v any) error {
