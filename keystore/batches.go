@@ -133,7 +133,8 @@ func (s *Store) Batch(ctx context.Context, id BatchID) (Batch, error) {
 }
 
 // Batches returns the batches behind after, the newest first; from the newest if after is
-// zero. limit is 1 to MaxList.
+// zero. limit is 1 to MaxList. Where one can't be read, err wraps ErrTampered and names it,
+// and of it the list has the ID alone.
 func (s *Store) Batches(ctx context.Context, after BatchID, limit int) ([]Batch, error) {
 	if err := s.check(false); err != nil {
 		return nil, err
@@ -146,12 +147,13 @@ func (s *Store) Batches(ctx context.Context, after BatchID, limit int) ([]Batch,
 		return nil, err
 	}
 	list := make([]Batch, len(recs))
+	var broken []error
 	for i, rec := range recs {
 		if list[i], err = parseBatch(rec); err != nil {
-			return nil, err
+			broken = append(broken, err)
 		}
 	}
-	return list, nil
+	return list, errors.Join(broken...)
 }
 
 func (b *Batch) encode(now time.Time) ([]byte, error) {
@@ -195,17 +197,18 @@ func (b *Batch) encode(now time.Time) ([]byte, error) {
 	return v, nil
 }
 
+// parseBatch is the reverse of encode. With an error, the batch has its ID at most.
 func parseBatch(rec Record) (Batch, error) {
 	var b Batch
 	bad := func() (Batch, error) {
-		return Batch{}, fmt.Errorf("%w: batch %s does not parse", ErrTampered, b.ID)
+		return Batch{ID: b.ID}, fmt.Errorf("%w: batch %s does not parse", ErrTampered, b.ID)
 	}
-	if copy(b.ID[:], rec.Key[2:]) != len(b.ID) {
+	if copy(b.ID[:], rec.Key[2:]) != len(b.ID) || len(rec.Key) != 2+len(b.ID) {
 		return bad()
 	}
 	r := reader{b: rec.Value}
 	if v := r.byte(); v != batchVersion && !r.bad {
-		return Batch{}, fmt.Errorf("%w: batch %s is of version %d; a newer oubli may read it", ErrTampered, b.ID, v)
+		return Batch{ID: b.ID}, fmt.Errorf("%w: batch %s is of version %d; a newer oubli may read it", ErrTampered, b.ID, v)
 	}
 	b.Action, b.Actor, b.Keep = r.string(), r.string(), r.strings()
 	b.Subjects = make([]Subject, r.count(1))

@@ -300,6 +300,10 @@ func TestBatchesHaveTheirFormat(t *testing.T) {
 	} {
 		require.ErrorIs(t, store([]byte(bad)), keystore.ErrTampered, what)
 	}
-	_, err = w.store.Batches(w.ctx, keystore.BatchID{}, 10)
+	other := aBatch(w.now.Add(-time.Second), w.people...)
+	require.NoError(t, w.store.SaveBatch(w.ctx, other))
+	list, err := w.store.Batches(w.ctx, keystore.BatchID{}, 10)
 	require.ErrorIs(t, err, keystore.ErrTampered)
+	require.ErrorContains(t, err, b.ID.String())
+	require.Equal(t, []keystore.Batch{{ID: b.ID}, other}, list, "it hides no other")
 }
