@@ -39,7 +39,7 @@ func TestKeystoreAway(t *testing.T) {
 		require.NotContains(t, body, "#i-erased\"/></svg>", to)
 		require.NotContains(t, body, "«step.", to)
 	}
-	for to, f := range map[string]url.Values{"act": real, "confirm": form("action", "erase", "s", "client/1"), "export": form("s", "client/1", "format", "json"),
+	for to, f := range map[string]url.Values{"act": real, "confirm": form("action", "restrict", "s", "client/1", "hold", "a lawsuit"), "export": form("s", "client/1", "format", "json"),
 		"batch": form("action", "cancel", "s", "client/2")} {
 		rec := w.post(to, f)
 		require.Equal(t, http.StatusServiceUnavailable, rec.Code, "%s: %s", to, w.said(rec))

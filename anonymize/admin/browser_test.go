@@ -83,11 +83,22 @@ func (w *office) do(method, to string, form url.Values, change func(*http.Reques
 
 var hidden = regexp.MustCompile(`name="(batch|digest)"[^>]*value="([^"]*)"`)
 
+// confirm sends the form of a list, and goes on to the confirmation.
+func (w *office) confirm(form url.Values) *httptest.ResponseRecorder {
+	w.t.Helper()
+	rec := w.post("confirm", form)
+	if to := rec.Header().Get("Location"); rec.Code == http.StatusSeeOther {
+		require.True(w.t, strings.HasPrefix(to, "confirm?"), to)
+		return w.get(to)
+	}
+	return rec
+}
+
 // confirmed asks for the confirmation of an action and fills it in as the officer does.
 func (w *office) confirmed(action string, subjects ...string) url.Values {
 	w.t.Helper()
 	form := url.Values{"action": {action}, "s": subjects}
-	rec := w.post("confirm", form)
+	rec := w.confirm(form)
 	require.Equal(w.t, http.StatusOK, rec.Code, w.said(rec))
 	for _, m := range hidden.FindAllStringSubmatch(rec.Body.String(), -1) {
 		form.Set(m[1], m[2])

@@ -20,6 +20,7 @@ type order struct {
 const (
 	maxHold     = 500 // bytes of a hold's reason
 	maxPurposes = 20
+	maxAddress  = 4000 // bytes of an address that every proxy takes
 )
 
 // order reads it and asks for the permissions on each of its subjects.
@@ -60,11 +61,29 @@ func (q *request) confirm() error {
 		q.redirect(q.listURL("problem", "none"))
 		return nil
 	}
+	// A page with an address of its own is there again when somebody comes back to it from
+	// another. A hold's reason does not belong into one.
+	if to := q.confirmURL(o); q.r.Method == http.MethodPost && o.hold == "" && len(o.purposes) == 0 && len(to) < maxAddress {
+		q.redirect(to)
+		return nil
+	}
 	p, err := q.plan(o.action, o.subjects, o.keep)
 	if err != nil {
 		return err
 	}
 	return q.ask(http.StatusOK, o, p, keystore.NewBatchID(q.o.Clock()), nil)
+}
+
+// confirmURL is the address of the confirmation of an order.
+func (q *request) confirmURL(o *order) string {
+	pairs := []string{"action", o.action, "q", q.form.Get("q"), "state", q.form.Get("state"), "after", q.form.Get("after")}
+	for _, s := range o.subjects {
+		pairs = append(pairs, "s", s.String())
+	}
+	for _, k := range o.keep {
+		pairs = append(pairs, "keep", k)
+	}
+	return link("confirm", pairs...)
 }
 
 // ask shows the confirmation; change, if any, says what was wrong with the last one.
@@ -107,14 +126,7 @@ func (q *request) ask(code int, o *order, p *plan, id keystore.BatchID, change f
 		}
 		page.People = append(page.People, c)
 	}
-	args := []string{"action", o.action, "q", page.Query, "state", page.Filter, "after", page.After, "hold", page.Hold, "purpose", page.Purpose}
-	for _, s := range o.subjects {
-		args = append(args, "s", s.String())
-	}
-	for _, k := range o.keep {
-		args = append(args, "keep", k)
-	}
-	page.URL = link("confirm", args...)
+	page.URL = q.confirmURL(o)
 	if change != nil {
 		change(page)
 	}

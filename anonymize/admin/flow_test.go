@@ -48,3 +48,16 @@ func TestOfficerErasesThree(t *testing.T) {
 	require.Contains(t, w.get("./").Body.String(), "client/2")
 	require.NotContains(t, w.get("./").Body.String(), "Ada of 2")
 }
+
+// The confirmation has an address of its own, so that it is there again for who comes back
+// to it, unless that would be too long, or tell a hold's reason.
+func TestConfirmationHasAnAddress(t *testing.T) {
+	w := open(t, "1", "2")
+	rec := w.post("confirm", form("action", "erase", "s", "client/1", "s", "client/2", "keep", "tax", "q", "a&b", "typed", "2"))
+	require.Equal(t, http.StatusSeeOther, rec.Code, w.said(rec))
+	require.Equal(t, "confirm?action=erase&keep=tax&q=a%26b&s=client%2F1&s=client%2F2", rec.Header().Get("Location"))
+	require.Equal(t, http.StatusOK, w.get(rec.Header().Get("Location")).Code)
+	rec = w.post("confirm", form("action", "restrict", "s", "client/1", "hold", "a lawsuit"))
+	require.Equal(t, http.StatusOK, rec.Code, w.said(rec))
+	require.Contains(t, rec.Body.String(), `value="a lawsuit"`)
+}

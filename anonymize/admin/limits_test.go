@@ -94,7 +94,7 @@ func TestNoOpenRedirect(t *testing.T) {
 	evil := []string{"https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"}
 	for _, e := range evil {
 		f := form("action", "erase", "s", "client/1", "s", "client/2", "q", e, "state", e, "after", e, "back", e, "next", e)
-		page := w.post("confirm", f)
+		page := w.confirm(f)
 		require.Equal(t, http.StatusOK, page.Code, w.said(page))
 		for _, m := range hrefs.FindAllStringSubmatch(page.Body.String(), -1) {
 			require.NotRegexp(t, `^(https?:|//|/\\|javascript:)`, m[1])
