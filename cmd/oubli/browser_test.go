@@ -168,7 +168,7 @@ func (b *tab) show(a *answer, err error) error {
 
 // erase goes the way of somebody who erases people.
 func (b *tab) erase(typed string, people []string) error {
-	shown, err := b.ask("POST", "/confirm", "own", url.Values{"action": {"erase"}, "s": people})
+	shown, err := b.follow(b.ask("POST", "/confirm", "own", url.Values{"action": {"erase"}, "s": people}))
 	if err != nil || shown.code != http.StatusOK {
 		return b.show(shown, err)
 	}
@@ -177,9 +177,16 @@ func (b *tab) erase(typed string, people []string) error {
 		form.Add(html.UnescapeString(input[1]), html.UnescapeString(input[2]))
 	}
 	done, err := b.ask("POST", "/act", "own", form)
-	if err == nil && done.code == http.StatusSeeOther {
+	if err == nil {
 		fmt.Println(done.code, done.location)
-		done, err = b.ask("GET", "/"+strings.TrimPrefix(done.location, "/"), "", nil)
 	}
-	return b.show(done, err)
+	return b.show(b.follow(done, err))
+}
+
+// follow goes where an answer leads, once.
+func (b *tab) follow(a *answer, err error) (*answer, error) {
+	if err != nil || a.code != http.StatusSeeOther {
+		return a, err
+	}
+	return b.ask("GET", "/"+strings.TrimPrefix(a.location, "/"), "", nil)
 }
