@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -165,28 +164,6 @@ func (p *people) read(ctx context.Context, db DB, k shownKind, all, reveal []key
 		rows, err = t.firstRows(ctx, db, k.shown, t.among("$1"), ids, reveal)
 	}
 	return rows, err
-}
-
-// mayHave tells whether the subject's column can hold an id, as far as is known without
-// asking the database: nobody is called abc where ids are numbers.
-func (t *Table) mayHave(s keystore.Subject) bool {
-	bits := map[string]int{"smallint": 16, "integer": 32, "bigint": 64}[t.Subject.Base]
-	switch {
-	case bits > 0:
-		n, err := strconv.ParseInt(s.ID(), 10, bits)
-		return err == nil && strconv.FormatInt(n, 10) == s.ID()
-	case t.Subject.Base == "uuid":
-		return isUUID(s)
-	}
-	return true
-}
-
-// typed is indexed for ids of any type.
-func (t *Table) typed() string {
-	if textual(t.Subject.Base) {
-		return t.indexed()
-	}
-	return "t." + t.Subject.Quoted + " = ANY ($1::pg_catalog.text[]::" + t.Subject.Base + "[]) AND "
 }
 
 // firstRows reads the first row of each subject that a condition with the parameter ids
