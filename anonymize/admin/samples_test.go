@@ -360,7 +360,7 @@ func batchSamples() map[string]any {
 	hidden := batchSample("failed", "refused")
 	hidden.People[0].Trouble.Why, hidden.People[0].Trouble.Hidden, hidden.Over, hidden.Busy, hidden.Hidden, hidden.Notice = "", true, true, false, 2, "toolate"
 	hidden.Keep = []string{"tax"}
-	elsewhere := batchSample("failed")
+	elsewhere := batchSample("working")
 	elsewhere.People[0].Trouble = &trouble{Worker: "host-2:4711", Until: now.Add(30 * time.Second)}
 	over, cancelled := batchSample("done", "done", "done"), batchSample("cancelled", "cancelled", "notasked")
 	cancelled.Notice, cancelled.Over, cancelled.Busy = "cancelled", true, false
