@@ -30,7 +30,8 @@ const MaxList = 1000
 // whom an advance takes in just then; and nobody comes twice who stays as they are.
 //
 // Where a subject's record can't be read, err wraps ErrTampered and names it; list then has
-// all others of the page, and next is where to go on. With other errors there is no list.
+// all others of the page, and next is where to go on. There is no list where the backend
+// can't read, nor with other errors.
 func (s *Store) List(ctx context.Context, q ListQuery) (list []Status, next string, err error) {
 	if err := s.check(false); err != nil {
 		return nil, "", err
