@@ -3,6 +3,7 @@ package browsertest
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -131,7 +132,7 @@ func (b *tab) is(e element, expression string) bool {
 // fill puts text into a field, in the place of what is there.
 func (b *tab) fill(name, text string) {
 	b.t.Helper()
-	e := b.find("textbox|searchbox|spinbutton|combobox", name)
+	e := b.find("textbox|searchbox", name)
 	b.do(b.hit(b.ctx, e))
 	ask[bool](b, e, `(this.select(), true)`)
 	if text == "" {
@@ -147,13 +148,14 @@ func (b *tab) write(text string) {
 	call(b, input.InsertText, input.InsertTextParams{Text: text})
 }
 
-// choose selects an option of a list.
-func (b *tab) choose(name, option string) {
+// eraseOne is on the button that erases one person.
+const eraseOne = "Erase the personal data"
+
+// erase types what a confirmation asks for, and presses its button.
+func (b *tab) erase(field, typed, button string) {
 	b.t.Helper()
-	e := b.find("combobox|listbox", name)
-	require.True(b.t, b.is(e, fmt.Sprintf(`(() => { const o = [...this.options].find(o => o.text.trim() == %q);
-		if (o) { this.value = o.value; this.dispatchEvent(new Event("change", {bubbles: true})) } return !!o })()`, option)),
-		"the list %q has no %q", name, option)
+	b.fill(field, typed)
+	require.Equal(b.t, http.StatusOK, b.follow("button", button))
 }
 
 // keys that have no character.

@@ -12,7 +12,7 @@ import (
 
 // A page that nothing is wrong with.
 const good = `<!doctype html><html lang="en"><head><title>A page</title><meta name="viewport" content="width=device-width">
-<style>:root { color-scheme: light dark } button, input, select { min-height: 2rem; min-width: 2rem; background: Canvas; color: CanvasText }</style></head>
+<style>:root { color-scheme: light dark } button, input { min-height: 2rem; min-width: 2rem; background: Canvas; color: CanvasText }</style></head>
 <body><main><h1>A page</h1><p>Some text.</p>%s</main></body></html>`
 
 // serve serves one page for every address.
@@ -51,7 +51,7 @@ func TestTester(t *testing.T) {
 			if c.finds == "" {
 				require.Empty(t, b.found())
 				require.Empty(t, b.tooWide())
-				require.Empty(t, b.violations())
+				require.Empty(t, b.violations(false))
 			}
 		})
 	}
@@ -67,7 +67,7 @@ func TestTester(t *testing.T) {
 		for _, part := range []string{`<img src="/picture">`, `<p style="color: #777; background: #888">Grey</p>`, `<h4>Too deep</h4>`} {
 			b := openTab(t, serve(t, strings.Replace(good, "%s", "%.0s"+part, 1)))
 			b.open("/")
-			require.NotEmpty(t, b.violations(), part)
+			require.NotEmpty(t, b.violations(false), part)
 		}
 	})
 	t.Run("wide", func(t *testing.T) {
@@ -83,7 +83,6 @@ func TestTester(t *testing.T) {
 func TestActing(t *testing.T) {
 	at := serve(t, strings.Replace(good, "%s", `<p>Hello %s.</p><form>
 		<label>Name <input name="name"></label> <label>Agreed <input type="checkbox" name="agreed"></label>
-		<label>Colour <select name="colour"><option>red</option><option>green</option></select></label>
 		<button>Send</button><noscript>No scripts.</noscript></form>`, 1))
 	for _, scripts := range []bool{true, false} {
 		b := newTab(t, at)
@@ -94,17 +93,16 @@ func TestActing(t *testing.T) {
 		require.Equal(t, !scripts, strings.Contains(b.text(), "No scripts."))
 		b.fill("Name", "Zoë")
 		b.tick("Agreed")
-		b.choose("Colour", "green")
 		require.Equal(t, http.StatusOK, b.follow("button", "Send"))
 		require.Contains(t, b.text(), "Hello Zoë.")
-		require.Equal(t, "/page?name=Zo%C3%AB&agreed=on&colour=green", b.address())
+		require.Equal(t, "/page?name=Zo%C3%AB&agreed=on", b.address())
 		b.look(fmt.Sprintf("scripts-%v", scripts))
 	}
 	b := newTab(t, at)
 	b.open("/keys")
 	b.press("Tab")
 	b.write("Ada")
-	b.press("Tab", "Space", "Tab", "Tab")
+	b.press("Tab", "Space", "Tab")
 	require.Equal(t, http.StatusOK, b.send("Enter"))
-	require.Equal(t, "/keys?name=Ada&agreed=on&colour=red", b.address())
+	require.Equal(t, "/keys?name=Ada&agreed=on", b.address())
 }

@@ -109,8 +109,7 @@ func TestOddSubjects(t *testing.T) {
 		if i == 0 {
 			b.look("confirm")
 		}
-		b.fill("Type "+oneLine(id)+" to confirm", id)
-		require.Equal(t, http.StatusOK, b.follow("button", "Erase the personal data of 1 person"))
+		b.erase("Type "+oneLine(id)+" to confirm", id, eraseOne)
 		require.Equal(t, subject, eval[string](b, `document.querySelector("ol.each a").textContent`))
 		b.until("erasure", func() bool { return strings.Contains(b.text(), "All done.") })
 	}

@@ -92,14 +92,14 @@ func lookAtConfirm(t *testing.T) {
 	b.look("keeps")
 	b.fill("Type 12 to confirm", "21")
 	b.allow(http.StatusUnprocessableEntity, http.StatusConflict)
-	require.Equal(t, http.StatusUnprocessableEntity, b.follow("button", "Erase the personal data of 1 person"))
+	require.Equal(t, http.StatusUnprocessableEntity, b.follow("button", eraseOne))
 	b.look("wrong")
 	require.Equal(t, keystore.StateActive, s.state(12))
 
 	b.fill("Type 12 to confirm", "12")
 	_, err := s.Keys.Restrict(context.Background(), &keystore.RestrictOptions{Purposes: []string{"dispute"}}, customer(t, 12))
 	require.NoError(t, err)
-	require.Equal(t, http.StatusConflict, b.follow("button", "Erase the personal data of 1 person"))
+	require.Equal(t, http.StatusConflict, b.follow("button", eraseOne))
 	b.look("stale")
 	require.Equal(t, keystore.StateRestricted, s.state(12), "a confirmation that was stale was carried out")
 }
@@ -111,8 +111,7 @@ func lookAtBatch(t *testing.T) {
 	s.hang.Store(23)
 	s.refuse.Store(12)
 	b.open(where + "confirm?action=erase&s=customer/12&s=customer/23&s=customer/45&s=customer/5")
-	b.fill("Type the number of people, 3, to confirm", "3")
-	b.follow("button", "Erase the personal data of 3 people")
+	b.erase("Type the number of people, 3, to confirm", "3", "Erase the personal data of 3 people")
 	b.until("one that is worked on, and one that stopped", func() bool {
 		return s.Eraser.Attempt(customer(t, 23)).Now != "" && s.Eraser.Attempt(customer(t, 12)).Err != nil
 	})
@@ -158,8 +157,7 @@ func lookAtHealth(t *testing.T) {
 	b.see("well", "health")
 	s.stop() // nobody works on erasures any more
 	b.open(where + "confirm?action=erase&s=customer/12")
-	b.fill("Type 12 to confirm", "12")
-	b.follow("button", "Erase the personal data of 1 person")
+	b.erase("Type 12 to confirm", "12", eraseOne)
 	b.look("idle")
 	b.see("problems", "health")
 }
