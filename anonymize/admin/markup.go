@@ -258,6 +258,9 @@ func (t *renderer) rows(p any) template.HTML {
 		v := p.(peoplePage)
 		page = &v
 	}
+	if page.drawn != "" {
+		return page.drawn
+	}
 	heads := make([]string, len(page.Columns))
 	for i, c := range page.Columns {
 		heads[i] = html.EscapeString(c.Name)

@@ -19,6 +19,19 @@ func stateName(s keystore.State) string {
 	return s.String()
 }
 
+// choices are the filters as the list shows them: for each that can be active, and last
+// for a search, where none is. Nobody changes them.
+var choices = func() (all [][]filter) {
+	for active := range len(filters) + 1 {
+		var list []filter
+		for i, s := range filters {
+			list = append(list, filter{State: s, URL: link("", "state", stateName(s)), Active: i == active})
+		}
+		all = append(all, list)
+	}
+	return all
+}()
+
 // people answers with the list, or with what an exact search finds.
 func (q *request) people() error {
 	if err := q.must([]keystore.Subject{nobody}, View); err != nil {
@@ -32,8 +45,9 @@ func (q *request) people() error {
 	if p := q.form.Get("problem"); slices.Contains([]string{"none", "csv"}, p) {
 		page.Problem = p
 	}
-	for _, s := range filters {
-		page.Filters = append(page.Filters, filter{State: s, URL: link("", "state", stateName(s)), Active: s == page.State && page.Query == ""})
+	page.Filters = choices[i]
+	if page.Query != "" {
+		page.Filters = choices[len(filters)]
 	}
 	var found []keystore.Status
 	var err error
@@ -70,6 +84,7 @@ func (q *request) listed(page *peoplePage) ([]keystore.Status, error) {
 	if next != "" {
 		page.Next = link("", "state", stateName(page.State), "after", next)
 	}
+	page.After = after
 	if after != "" {
 		page.First = link("", "state", stateName(page.State))
 	}
@@ -82,8 +97,7 @@ func (q *request) fill(page *peoplePage, found []keystore.Status) error {
 	if err != nil {
 		return err
 	}
-	var shown []keystore.Status
-	var open []bool
+	shown, open := make([]keystore.Status, 0, len(found)), make([]bool, 0, len(found))
 	for i, st := range found {
 		if !view[i] {
 			page.Hidden++

@@ -30,7 +30,8 @@ type renderer struct {
 	pages  map[string]*template.Template // by the name of their file, without its ending
 	files  map[string]file
 	badges map[literal]template.HTML // of the states, by their icon
-	pool   sync.Pool                 // of *bytes.Buffer
+	lists  *skeletons
+	pool   sync.Pool // of *bytes.Buffer
 }
 
 // file is one static file.
@@ -45,7 +46,7 @@ func newRenderer(texts *Texts, clock func() time.Time) (*renderer, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &renderer{words: w, clock: clock, pages: map[string]*template.Template{}, files: map[string]file{}}
+	t := &renderer{words: w, clock: clock, pages: map[string]*template.Template{}, files: map[string]file{}, lists: newSkeletons()}
 	t.pool.New = func() any { return new(bytes.Buffer) }
 	t.newBadges()
 	if err := t.loadStatic(); err != nil {
@@ -132,9 +133,11 @@ func (t *renderer) page(w http.ResponseWriter, status int, v any) error {
 
 func (t *renderer) draw(buf *bytes.Buffer, v any) error {
 	name := ""
-	switch v.(type) {
-	case peoplePage, *peoplePage:
-		name = "people"
+	switch v := v.(type) {
+	case peoplePage:
+		return t.list(buf, &v)
+	case *peoplePage:
+		return t.list(buf, v)
 	case personPage, *personPage:
 		name = "person"
 	case confirmPage, *confirmPage:

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"html/template"
 	"time"
 
 	"github.com/oubli/oubli/fieldcrypt"
@@ -50,6 +51,7 @@ type peoplePage struct {
 	May      actions  // what the viewer may do to anybody on it
 	Problem  string   // the key of a text: why the last try to go on did not work
 	MaxBatch int
+	drawn    template.HTML // in place of the people's rows, to make a skeleton
 }
 
 // filter is a choice of the list.
