@@ -38,13 +38,15 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "The admin page in a browser on this machine, through a link that works once",
 		Long: `Serves the admin page, with which people are found, erased, restricted, released and
 exported, and prints a link to it. Unfinished erasures are worked on meanwhile, those that
-were begun elsewhere too. It runs until Ctrl-C or SIGTERM, and what is unfinished then goes
-on when it runs again, or whatever else works on the keystore.
+were begun elsewhere too, but not where --permit leaves out anonymize. It runs until Ctrl-C
+or SIGTERM, and what is unfinished then goes on when it runs again, or whatever else works
+on the keystore.
 
 With --db the rows of people are blanked in the tables of the data map, and the list has
 the columns that the map names under "show:". Without it keys are destroyed, and no row is
 touched. Receivers of an application do not run here: an erasure waits for them, and the
-page says so. An application can have the same page in its own admin, where they run.
+page says so. Tables that an application alone knows are not blanked. It can have the same
+page in its own admin, where all of that happens.
 
 The page is for this machine alone: it listens on a loopback address, for it has neither
 TLS nor a login. The link works once, for one browser, until that is closed; for a new link
@@ -210,6 +212,9 @@ func (a *app) servePage(ctx context.Context, l net.Listener, eraser *anonymize.E
 	var broken error
 	go func() {
 		defer close(ended)
+		if !slices.Contains(ps, admin.Anonymize) {
+			return // who only looks does not destroy keys
+		}
 		if broken = eraser.Run(running); broken != nil {
 			stop(broken)
 		}
