@@ -255,7 +255,9 @@ func (q *request) show(code int, view any) {
 	case *errorPage:
 		q.frame(&v.frame, "")
 	}
-	q.renderer.page(q.w, code, view)
+	if err := q.renderer.page(q.w, code, view); err != nil { // names template and field, and no value
+		q.o.Logger.Error("a page could not be drawn", "actor", q.actor, "path", q.r.URL.Path, "error", err)
+	}
 }
 
 // frame fills in what every page has.
