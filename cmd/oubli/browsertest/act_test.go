@@ -35,11 +35,9 @@ func (b *tab) all(role string) (list []element) {
 
 func (b *tab) ofRole(role string) (list []element) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	document, err := chromedp.Run(ctx, evaluateObject("document"))
+	document, err := onThePage(b, evaluateObject("document"))
 	require.NoError(b.t, err)
-	r, err := chromedp.Call(ctx, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{ObjectID: document, Role: role})
+	r, err := chromedp.Call(b.ctx, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{ObjectID: document, Role: role})
 	if err != nil {
 		return nil // the page is about to be another one
 	}

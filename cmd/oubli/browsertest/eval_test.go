@@ -3,10 +3,12 @@ package browsertest
 import (
 	"context"
 	"encoding/json"
-	"github.com/chromedp/cdproto/accessibility"
-	"github.com/chromedp/cdproto/dom"
+	"regexp"
+	"time"
 
+	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
@@ -26,15 +28,28 @@ func call[P, R any](b *tab, command cdp.Command[P, R], params P) R {
 // concern, nor whether scripts are on.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, func(p *runtime.EvaluateParams) {
+	v, err := onThePage(b, chromedp.Evaluate[T](expression, func(p *runtime.EvaluateParams) {
 		yes := true
 		p.AwaitPromise = &yes
 	}))
 	require.NoError(b.t, err, expression)
 	return v
 }
+
+// onThePage runs an action, and runs it again if another page came just then.
+func onThePage[T any](b *tab, action chromedp.Action[T]) (v T, err error) {
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for {
+		v, err = chromedp.Run(ctx, action)
+		if err == nil || ctx.Err() != nil || !overtaken.MatchString(err.Error()) {
+			return v, err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+var overtaken = regexp.MustCompile(`navigated or closed|[Cc]annot find context|context was destroyed`)
 
 // text is what can be read on the page.
 func (b *tab) text() string {

@@ -1,14 +1,12 @@
 package browsertest
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oubli/oubli/keystore"
@@ -33,9 +31,7 @@ func (b *tab) focus() focus {
 			Top: r.top + scrollY, Bottom: r.bottom + scrollY,
 		}
 	})()`)
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	active, err := chromedp.Run(ctx, evaluateObject("document.activeElement"))
+	active, err := onThePage(b, evaluateObject("document.activeElement"))
 	require.NoError(b.t, err)
 	no := false
 	nodes := call(b, accessibility.GetPartialAXTree, accessibility.GetPartialAXTreeParams{ObjectID: active, FetchRelatives: &no}).Nodes

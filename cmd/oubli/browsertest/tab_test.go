@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long something that is about to happen may take.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // tab is a tab of the browser, which watches the page in it.
 type tab struct {
