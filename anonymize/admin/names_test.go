@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -133,6 +134,12 @@ func TestSubjectOfAnotherKind(t *testing.T) {
 	list := w.get("./").Body.String()
 	w.clean(list)
 	w.leads(list, subject)
+
+	// Where there are no tables, its keys tell what can be kept; that is confirmed like all else.
+	_, err = w.keys.Ensure(t.Context(), nil, []string{"tax"}, subj(t, subject))
+	require.NoError(t, err)
+	more := changed(w.confirmed("erase", subject), "keep", "tax")
+	w.refuses(http.StatusConflict, func() *httptest.ResponseRecorder { return w.post("act", more) })
 	batch := w.erase(subject)
 	w.run()
 	w.until(keystore.StateErased, subject)
