@@ -168,7 +168,7 @@ func confirmSamples() map[string]any {
 	strange.Tables[0].Fields, strange.Calls = odd, odd
 	hostile := refuse(confirmSample("erase", 1), "held")
 	hostile.People[0].Subject, hostile.Asks, hostile.People[1].Detail = odd[0], odd[0], odd[0]
-	many := confirmSample("erase", 1000)
+	many := confirmSample("erase", 150)
 	many.Columns = nil
 	return map[string]any{
 		"confirm-one": confirmSample("erase", 1), "confirm-keep": keep, "confirm-refused": refused, "confirm-nobody": nobody, "confirm-stale": stale,
