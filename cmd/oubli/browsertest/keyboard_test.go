@@ -113,7 +113,7 @@ func TestPollingKeepsFocus(t *testing.T) {
 	b.reach("button", "Cancel the erasure customer/23")
 	asked := s.site.asked.Load()
 	b.until("two more requests", func() bool { return s.site.asked.Load() >= asked+2 })
-	require.Equal(t, "Cancel the erasure customer/23", oneLine(b.focus().Name))
+	b.until("keyboard at the button", func() bool { return oneLine(b.focus().Name) == "Cancel the erasure customer/23" })
 	require.Equal(t, http.StatusOK, b.send("Enter"))
 	require.Equal(t, keystore.StateActive, s.state(23))
 }
