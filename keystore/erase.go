@@ -14,7 +14,7 @@ import (
 type Request struct {
 	Subject Subject
 	Keep    []string // purposes that must stay, restricted to themselves
-	Actor   string   // who asked, for the journal and the history; empty: who WithActor names
+	Actor   string   // who asked, for the journal and the history; empty: who WithActor names; at most MaxActor bytes are kept
 	Unknown bool     // erase also a subject that was never seen: it leaves a tombstone
 }
 
@@ -90,7 +90,7 @@ func (s *Store) erasing(ctx context.Context, rs []Request, destroy bool) (errs [
 			continue
 		}
 		q := rs[i]
-		q.Actor = cmp.Or(q.Actor, ActorOf(ctx))
+		q.Actor = cut(cmp.Or(q.Actor, ActorOf(ctx)), MaxActor)
 		requests[sub] = &q
 		if _, ok := receivers[sub.Kind()]; !ok {
 			if receivers[sub.Kind()], err = s.Receivers(ctx, sub.Kind()); err != nil {

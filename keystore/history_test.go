@@ -99,6 +99,12 @@ func TestJournalsNameTheActorOfTheContext(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "officer-7", list[0].Journal.Actor)
 	require.Equal(t, "asked", list[1].Journal.Actor)
+	long := keystore.Request{Subject: subject(t, 3), Actor: strings.Repeat("x", keystore.MaxActor) + "y", Unknown: true}
+	require.NoError(t, joined(s.RequestErasure(t.Context(), long)))
+	list, err = s.Status(t.Context(), long.Subject)
+	require.NoError(t, err)
+	require.Equal(t, long.Actor[:keystore.MaxActor], list[0].Journal.Actor)
+	require.Equal(t, list[0].Journal.Actor, list[0].History[0].Actor)
 	require.Empty(t, keystore.ActorOf(t.Context()))
 	require.Equal(t, "officer-7", keystore.ActorOf(as("officer-7")))
 }

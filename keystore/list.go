@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 )
 
@@ -303,27 +304,31 @@ func (l *lister) notFinal(after []byte) error {
 	return l.worklists(after, tombs)
 }
 
-// A cursor is a version, the state and the key of the last record, in base64url.
+// A cursor is a version, the state, the key of the last record, and a checksum against cuts
+// and slips, in base64url. The key may be that of a record that can't be read, and so any.
 const cursorVersion = 1
 
 func encodeCursor(state State, key []byte) string {
-	return base64.RawURLEncoding.EncodeToString(append([]byte{cursorVersion, byte(state)}, key...))
+	b := append([]byte{cursorVersion, byte(state)}, key...)
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b)))
 }
 
 func (l layout) parseCursor(state State, text string) (key []byte, err error) {
 	if text == "" {
 		return nil, nil
 	}
+	kind := byte(kindWork)
+	if state == StateUnknown {
+		kind = kindRing
+	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	ok := err == nil && len(b) > 4 && b[0] == cursorVersion && State(b[1]) == state
+	ok := err == nil && len(b) >= 8
 	if ok {
+		var sum []byte
+		b, sum = b[:len(b)-4], b[len(b)-4:]
 		key = b[2:]
-		if state == StateUnknown {
-			shard, sub, isRing := splitRingKey(key)
-			ok = isRing && slices.Equal(key, l.ringKey(shard, sub)) && int(shard) < l.shards
-		} else {
-			ok = len(key) == 10 && int(key[0]) < l.pages && slices.Equal(key, workKey(key[0], binary.BigEndian.Uint64(key[2:])))
-		}
+		ok = binary.BigEndian.Uint32(sum) == crc32.ChecksumIEEE(b) && b[0] == cursorVersion && State(b[1]) == state &&
+			int(key[0]) < l.pages && key[1] == kind
 	}
 	if !ok {
 		return nil, fmt.Errorf("%w: the list does not go on from there; begin at its first page", ErrInvalid)

@@ -3,6 +3,9 @@ package keystore_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
 	"slices"
 	"testing"
 	"time"
@@ -29,10 +32,12 @@ func TestListRefuses(t *testing.T) {
 	raw, err := base64.RawURLEncoding.DecodeString(cursor[keystore.StateUnknown])
 	require.NoError(t, err)
 	altered := func(i int, b byte) string {
-		c := slices.Clone(raw)
+		c := slices.Clone(raw[:len(raw)-4])
 		c[i] = b
-		return base64.RawURLEncoding.EncodeToString(c)
+		return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(c, crc32.ChecksumIEEE(c)))
 	}
+	slip := slices.Clone(raw)
+	slip[4] ^= 1
 	for what, q := range map[string]keystore.ListQuery{
 		"no limit":              {},
 		"a limit below":         {Limit: -1},
@@ -51,7 +56,7 @@ func TestListRefuses(t *testing.T) {
 		"of a page too far":     {After: altered(2, 0x40), Limit: 1},
 		"of no page":            {After: altered(2, 0xff), Limit: 1},
 		"among no rings":        {After: altered(3, 'k'), Limit: 1},
-		"of another shard":      {After: altered(4, 1), Limit: 1},
+		"with a slip":           {After: base64.RawURLEncoding.EncodeToString(slip), Limit: 1},
 	} {
 		list, next, err := w.store.List(ctx, q)
 		require.ErrorIs(t, err, keystore.ErrInvalid, what)
@@ -77,6 +82,10 @@ func TestListNamesWhatCannotBeRead(t *testing.T) {
 	}
 	spoil([]byte{0, 'r'}, []byte{0, 's'}, 1)
 	spoil([]byte{0, 'w'}, []byte{0, 'x'}, 3)
+	for _, key := range []string{"\x00r", "\x00r\x00\x00nobody", "\x00r\xff\xffcustomer/7", "\x00w", "\x00w\x00", "\x00w\x00\x00\x00\x00\x00\x00\x00\x03\x00"} {
+		_, err := w.backend.Commit(w.ctx, []keystore.Group{{{Op: keystore.Put, Key: []byte(key), Rev: 1, Value: []byte{1}}}})
+		require.NoError(t, err)
+	}
 	read := func(state keystore.State, limit int) (got []string, errs []error) {
 		q := keystore.ListQuery{State: state, Limit: limit}
 		for {
@@ -93,13 +102,12 @@ func TestListNamesWhatCannotBeRead(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 10} {
 		got, errs := read(keystore.StateUnknown, limit)
 		require.Equal(t, []string{"1", "3", "4", "5"}, got)
-		require.Len(t, errs, 1)
-		require.ErrorContains(t, errs[0], "customer/2")
+		require.ErrorContains(t, errors.Join(errs...), "customer/2")
+		require.ErrorContains(t, errors.Join(errs...), "00720000") // the key of a record that names nobody
 		got, errs = read(keystore.StateErasing, limit)
 		require.Equal(t, []string{"1", "3", "5"}, got)
-		require.NotEmpty(t, errs)
-		require.ErrorContains(t, errs[0], "customer/2")
-		require.ErrorContains(t, errs[len(errs)-1], "0077") // the entry's key: it names nobody
+		require.ErrorContains(t, errors.Join(errs...), "customer/2")
+		require.ErrorContains(t, errors.Join(errs...), "0077") // the entry's key: it names nobody
 	}
 }
 
@@ -169,19 +177,17 @@ func (m *widest) Get(ctx context.Context, keys [][]byte) ([]keystore.Record, err
 // How many there are does not matter to what a page takes of memory, nor does it where
 // nobody among them is in the state that is asked for.
 func TestListsHaveFlatMemory(t *testing.T) {
-	for _, people := range []int{3000, 12_000} {
-		w := newWorld(t, &inMemory{memstore.New()}, memstore.NewRoots(), time.Hour, 1)
-		w.add(people)
-		w.write([]string{""}, w.people...)
-		require.NoError(t, joined(w.store.Restrict(w.ctx, nil, subjects(w.people)...)))
-		most := &widest{Backend: w.backend}
-		s, err := keystore.Open(w.ctx, most, w.roots, w.readOnly())
+	w := newWorld(t, &inMemory{memstore.New()}, memstore.NewRoots(), time.Hour, 1)
+	w.add(2500) // 51, 102 and so on to 816, and then 1000 entries are read at once where nobody is found
+	w.write([]string{""}, w.people...)
+	require.NoError(t, joined(w.store.Restrict(w.ctx, nil, subjects(w.people)...)))
+	most := &widest{Backend: w.backend}
+	s, err := keystore.Open(w.ctx, most, w.roots, w.readOnly())
+	require.NoError(t, err)
+	for state, want := range map[keystore.State]int{keystore.StateUnknown: 51, keystore.StateRestricted: 51, keystore.StateErasing: 1000, keystore.StateErased: 1000} {
+		most.records = 0
+		_, _, err := s.List(w.ctx, keystore.ListQuery{State: state, Limit: 50})
 		require.NoError(t, err)
-		for state, want := range map[keystore.State]int{keystore.StateUnknown: 51, keystore.StateRestricted: 51, keystore.StateErasing: 1000, keystore.StateErased: 1000} {
-			most.records = 0
-			_, _, err := s.List(w.ctx, keystore.ListQuery{State: state, Limit: 50})
-			require.NoError(t, err)
-			require.LessOrEqual(t, most.records, want, state)
-		}
+		require.LessOrEqual(t, most.records, want, state)
 	}
 }

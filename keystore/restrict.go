@@ -18,7 +18,8 @@ type RestrictOptions struct {
 // read that began before can still end with plaintext: where processes share the keystore
 // it waits for the lease, once for all subjects. A restricted subject takes the new
 // options. errs is parallel to subjects, and holds why one of them was refused; err is
-// about the call as a whole.
+// about the call as a whole: with it, some may be restricted, and nobody is to be taken
+// for it, until they are asked for again.
 func (s *Store) Restrict(ctx context.Context, o *RestrictOptions, subjects ...Subject) (errs []error, err error) {
 	if o == nil {
 		o = &RestrictOptions{}

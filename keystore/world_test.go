@@ -88,6 +88,7 @@ type world struct {
 	fed      int // records of backend that the attacker has
 	attacker *oracle.Attacker
 	people   []*person
+	listed   int // calls of unlisted
 }
 
 func newWorld(t require.TestingT, m medium, roots keystore.RootStore, grace time.Duration, shards int) *world {
