@@ -65,7 +65,7 @@ func (e *Eraser) Retry(ctx context.Context, subjects ...keystore.Subject) error 
 				b.Failed = append(b.Failed, failed(s, keystore.StateErasing, errs[i]))
 				continue
 			}
-			e.retries.hurry(s)
+			e.retries.hurry(s, e.Working())
 		}
 		e.nudge()
 	}
@@ -79,7 +79,7 @@ func (e *Eraser) Retry(ctx context.Context, subjects ...keystore.Subject) error 
 func (e *Eraser) remember(ctx context.Context, results map[keystore.Subject]Result) {
 	for s, r := range results {
 		switch {
-		case r.Err == nil || r.State != keystore.StateErasing.String():
+		case over(r):
 			e.retries.clear(s)
 		case ctx.Err() != nil, errors.Is(r.Err, keystore.ErrConflict):
 			// Interrupted, or another worker's: not failed.
@@ -87,6 +87,12 @@ func (e *Eraser) remember(ctx context.Context, results map[keystore.Subject]Resu
 			e.retries.aside(s, r.Err)
 		}
 	}
+}
+
+// over tells whether an attempt leaves nothing to be tried again: it is done, or was taken
+// back. What was requested again since then has not failed.
+func over(r Result) bool {
+	return r.Err == nil || r.State != keystore.StateErasing.String() || errors.Is(r.Err, errCancelled)
 }
 
 // acting is ctx with an actor: its own, or that of the Options.

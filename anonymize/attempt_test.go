@@ -113,6 +113,27 @@ func TestCancelForgetsAttempts(t *testing.T) {
 	require.Equal(t, anonymize.Attempt{}, p.eraser.Attempt(s))
 }
 
+// What is taken back while Run is at it has not failed: requested again, it is not put off.
+func TestWhatIsCancelledHasNotFailed(t *testing.T) {
+	ctx := background(t)
+	reported := make(chan anonymize.Result, 1)
+	p := newData(t).start(t, &anonymize.Options{Interval: time.Hour, Backoff: time.Hour, Report: func(r anonymize.Result) { reported <- r }})
+	p.addCustomer(1)
+	s := subj(t, "customer/1")
+	crm := p.gate("crm")
+	stop := p.work()
+	require.NoError(t, p.eraser.Request(ctx, s))
+	<-crm.entered
+	require.NoError(t, p.eraser.Cancel(ctx, s))
+	require.ErrorIs(t, (<-reported).Err, keystore.ErrState)
+	require.Equal(t, anonymize.Attempt{}, p.eraser.Attempt(s))
+	require.NoError(t, p.eraser.Request(ctx, s))
+	<-crm.entered
+	crm.answer <- nil
+	require.NoError(t, (<-reported).Err)
+	stop()
+}
+
 // What is called by hand is remembered like what Run does, and does not change its pauses.
 func TestAttemptsOutsideRun(t *testing.T) {
 	ctx := background(t)

@@ -144,8 +144,10 @@ func (e *Eraser) deliver(ctx context.Context, r receiver, s keystore.Subject, j 
 }
 
 func cancelled(s keystore.Subject) error {
-	return &keystore.Error{Op: "anonymize", Subject: s, Err: fmt.Errorf("the erasure was cancelled: %w", keystore.ErrState)}
+	return &keystore.Error{Op: "anonymize", Subject: s, Err: errCancelled}
 }
+
+var errCancelled = fmt.Errorf("the erasure was cancelled: %w", keystore.ErrState)
 
 // status reads one subject's record.
 func (e *Eraser) status(ctx context.Context, s keystore.Subject) (keystore.Status, error) {

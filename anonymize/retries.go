@@ -100,9 +100,14 @@ func (r *retries) clear(s keystore.Subject) {
 }
 
 // hurry lets a subject be tried at once, with pauses that begin anew. What it failed with
-// is remembered.
-func (r *retries) hurry(s keystore.Subject) {
-	r.change(s, func(t *retry) { t.at, t.pause, t.again = time.Time{}, 0, true })
+// is remembered. Where no worker runs, and so nobody prunes, those that never failed here are
+// tried at once anyway.
+func (r *retries) hurry(s keystore.Subject, working bool) {
+	r.change(s, func(t *retry) {
+		if working || *t != (retry{}) {
+			t.at, t.pause, t.again = time.Time{}, 0, true
+		}
+	})
 }
 
 // hurryAll does so for all of them, whose next attempt may still wait for its turn.

@@ -69,3 +69,20 @@ func TestFailuresOutsideRunAreBounded(t *testing.T) {
 	}
 	require.Len(t, r.m, maxAside)
 }
+
+// Where nobody prunes, trying again leaves nothing behind for those that never failed here.
+func TestTryingAgainWhereNobodyWorks(t *testing.T) {
+	s, err := keystore.ParseSubject("customer/1")
+	require.NoError(t, err)
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var r retries
+	r.hurry(s, false)
+	require.Empty(t, r.m)
+	r.failed(s, errors.New("down"), now, time.Second)
+	r.hurry(s, false)
+	require.True(t, r.due(s, now))
+	r.clear(s)
+	r.hurry(s, true) // while it is tried
+	r.failed(s, errors.New("down"), now, time.Second)
+	require.True(t, r.due(s, now), "and again at once")
+}

@@ -107,10 +107,10 @@ func (e *Eraser) round(ctx context.Context) (pause time.Duration, err error) {
 		switch {
 		case errors.Is(r.Err, keystore.ErrConflict): // errBusy too
 			e.retries.later(s, time.Now(), e.o.Interval)
-		case r.Err != nil:
-			e.retries.failed(s, r.Err, time.Now(), e.o.Backoff)
-		default:
+		case over(r):
 			e.retries.clear(s)
+		default:
+			e.retries.failed(s, r.Err, time.Now(), e.o.Backoff)
 		}
 		if e.o.Report != nil && !errors.Is(r.Err, keystore.ErrConflict) {
 			e.o.Report(r)
