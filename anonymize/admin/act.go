@@ -33,14 +33,17 @@ func (q *request) act() error {
 	}
 	defer q.acting.lock(id)()
 	b, err := q.keys.Batch(q.ctx, id)
-	switch {
-	case err == nil && q.same(b, o):
-		q.redirect(batchURL(id))
-		return nil
-	case err != nil && !errors.Is(err, keystore.ErrNotFound):
+	taken := err == nil
+	if taken {
+		var same bool
+		if same, err = q.same(b, o); same {
+			q.redirect(batchURL(id))
+			return nil
+		} // else nobody was ever asked to confirm this one
+	}
+	if err != nil && !errors.Is(err, keystore.ErrNotFound) {
 		return err
 	}
-	taken := err == nil // by another batch: nobody was ever asked to confirm this one
 	p, err := q.plan(o.action, o.subjects, o.keep)
 	if err != nil {
 		return err
@@ -63,10 +66,18 @@ func (q *request) act() error {
 	return q.carryOut(b, o)
 }
 
-// same tells whether a batch is what was confirmed: then the form was sent before.
-func (q *request) same(b keystore.Batch, o *order) bool {
-	return b.Actor == q.actor && b.Action == o.action && slices.Equal(b.Keep, slices.Concat(o.keep, o.purposes)) &&
-		slices.Equal(b.Subjects, o.subjects)
+// same tells whether a batch is what was confirmed: then the form was sent before. What a
+// batch does not hold, a hold's reason, who goes back can have changed.
+func (q *request) same(b keystore.Batch, o *order) (bool, error) {
+	if b.Actor != q.actor || b.Action != o.action || !slices.Equal(b.Keep, slices.Concat(o.keep, o.purposes)) ||
+		!slices.Equal(b.Subjects, o.subjects) {
+		return false, nil
+	}
+	if o.action != actRestrict {
+		return true, nil
+	}
+	sts, err := q.keys.Status(q.ctx, open(b)...)
+	return err == nil && !slices.ContainsFunc(sts, func(st keystore.Status) bool { return st.Hold != o.hold }), err
 }
 
 // carryOut saves a batch, does it, saves who was refused, and leads to its page. It goes on

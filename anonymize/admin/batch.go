@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,7 +122,11 @@ func (q *request) goOn() error {
 		return err
 	}
 	if len(chosen) == 0 {
-		chosen = b.Subjects
+		if chosen, err = q.seen(b.Subjects); err != nil { // all whom its page shows
+			return err
+		}
+	} else if err := q.must(chosen, View); err != nil { // first: that they are in it is not told of others
+		return err
 	} else if slices.ContainsFunc(chosen, func(s keystore.Subject) bool { return !slices.Contains(b.Subjects, s) }) {
 		return bad("")
 	}
@@ -161,26 +166,22 @@ func (q *request) goOnWith(action string, b keystore.Batch, chosen []keystore.Su
 		q.o.Logger.Warn("refused: a protected kind", "actor", q.actor, "action", action, "subjects", texts(concerned))
 		return &answer{code: http.StatusForbidden, text: "forbidden"}
 	}
-	if len(notAsked) > 0 && b.Action != actErase {
-		// A batch does not hold a hold's reason. It is confirmed anew, for these.
-		pairs := []string{"action", b.Action, "purpose", strings.Join(b.Keep, ", ")}
-		for _, s := range notAsked {
-			pairs = append(pairs, "s", s.String())
-		}
-		q.redirect(link("confirm", pairs...))
-		return nil
-	}
 	ctx, cancel := q.detached()
 	defer cancel()
-	q.o.Logger.Info("asked for", "actor", q.actor, "action", action, "batch", b.ID, "people", len(pending)+len(notAsked))
+	if len(pending) > 0 {
+		q.o.Logger.Info("asked for", "actor", q.actor, "action", action, "batch", b.ID, "subjects", texts(pending))
+	}
 	note := "nothing"
 	if action == "cancel" {
 		note, err = q.cancel(ctx, pending)
-	} else if len(pending)+len(notAsked) > 0 {
-		note, err = "retried", q.retry(ctx, b, pending, notAsked)
+	} else if len(pending) > 0 {
+		note, err = "retried", q.retry(ctx, pending)
 	}
 	if err != nil {
 		return err
+	}
+	if len(notAsked) > 0 {
+		return q.confirmAnew(b, notAsked)
 	}
 	if !batched {
 		q.redirect(link("person", "s", chosen[0].String(), "note", note))
@@ -190,38 +191,25 @@ func (q *request) goOnWith(action string, b keystore.Batch, chosen []keystore.Su
 	return nil
 }
 
-// retry lets pending erasures be tried again at once, and asks for what a process that died
-// did not ask for any more.
-func (q *request) retry(ctx context.Context, b keystore.Batch, pending, notAsked []keystore.Subject) error {
-	if len(pending) > 0 {
-		err := q.eraser.Retry(ctx, pending...)
-		if some := (*anonymize.BatchError)(nil); err != nil && !errors.As(err, &some) {
-			return err // else some are done or cancelled meanwhile, as the page shows
-		}
+// confirmAnew leads to the confirmation for those whom a process that died did not ask for
+// any more. Nothing is done to them because a record says that somebody confirmed it: what
+// was shown then may not be so any more, a hold's reason does not stand in it, and whoever
+// can write to the keystore can put one there.
+func (q *request) confirmAnew(b keystore.Batch, subjects []keystore.Subject) error {
+	q.form = url.Values{"action": {b.Action}, "s": texts(subjects)}
+	if b.Action == actErase {
+		q.form["keep"] = b.Keep
+	} else {
+		q.form.Set("purpose", strings.Join(b.Keep, ", "))
 	}
-	if len(notAsked) == 0 {
-		return nil
-	}
-	sts, err := q.keys.Status(ctx, notAsked...)
-	if err != nil {
-		return err
-	}
-	var subjects []keystore.Subject
-	var refused []keystore.Refusal
-	for _, st := range sts {
-		if why := q.refusal(b.Action, st); why != "" {
-			refused = append(refused, keystore.Refusal{Subject: st.Subject, Why: why})
-		} else {
-			subjects = append(subjects, st.Subject)
-		}
-	}
-	if len(subjects) > 0 {
-		more, fails := q.requestErasures(ctx, b, subjects)
-		refused, err = append(refused, more...), fails
-	}
-	if len(refused) > 0 {
-		b.Refused = append(b.Refused, refused...)
-		err = errors.Join(err, q.keys.SaveBatch(ctx, b))
+	return q.confirm()
+}
+
+// retry lets pending erasures be tried again at once.
+func (q *request) retry(ctx context.Context, pending []keystore.Subject) error {
+	err := q.eraser.Retry(ctx, pending...)
+	if some := (*anonymize.BatchError)(nil); errors.As(err, &some) {
+		return nil // some are done or cancelled meanwhile, as the page shows
 	}
 	return err
 }
@@ -266,10 +254,17 @@ func (q *request) batches() error {
 		page.First = link("batches")
 	}
 	list, err := q.keys.Batches(q.ctx, after, q.o.PageSize)
+	if errors.Is(err, keystore.ErrTampered) { // a record that is written there hides no other
+		q.o.Logger.Error("a batch can't be read", "actor", q.actor, "error", err)
+		page.Damaged, err = true, nil
+	}
 	if err != nil {
 		return err
 	}
 	for _, b := range list {
+		if len(b.Subjects) == 0 {
+			continue // it can't be read
+		}
 		page.Batches = append(page.Batches, batchLine{URL: batchURL(b.ID), Action: b.Action, By: b.Actor, At: b.ID.Time(), People: len(b.Subjects)})
 	}
 	if len(list) == q.o.PageSize {

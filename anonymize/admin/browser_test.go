@@ -74,7 +74,8 @@ func (w *office) do(method, to string, form url.Values, change func(*http.Reques
 	}
 	rec := httptest.NewRecorder()
 	w.page.ServeHTTP(rec, r)
-	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin"} {
+	for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Cross-Origin-Opener-Policy": "same-origin",
+		"Cross-Origin-Resource-Policy": "same-origin"} {
 		require.Equal(w.t, want, rec.Header().Get(name), "%s %s: %s", method, to, name)
 	}
 	require.Contains(w.t, rec.Header().Get("Content-Security-Policy"), "default-src 'none'")
@@ -184,4 +185,23 @@ func form(pairs ...string) url.Values {
 		v.Add(pairs[i], pairs[i+1])
 	}
 	return v
+}
+
+var filled = regexp.MustCompile(`<input type="hidden" name="(\w+)" value="([^"]*)"`)
+
+// filledIn is the form of a confirmation to erase as the officer sends it.
+func (w *office) filledIn(rec *httptest.ResponseRecorder) url.Values {
+	w.t.Helper()
+	require.Contains(w.t, []int{http.StatusOK, http.StatusConflict}, rec.Code, w.said(rec))
+	_, body, ok := strings.Cut(rec.Body.String(), `action="act"`)
+	require.True(w.t, ok, w.said(rec))
+	f := url.Values{}
+	for _, m := range filled.FindAllStringSubmatch(body, -1) {
+		f.Add(m[1], html.UnescapeString(m[2]))
+	}
+	f.Set("typed", fmt.Sprint(len(f["s"])))
+	if len(f["s"]) == 1 {
+		f.Set("typed", subj(w.t, f.Get("s")).ID())
+	}
+	return f
 }

@@ -32,7 +32,7 @@ func (q *request) export() error {
 		q.redirect(q.listURL("problem", "csv"))
 		return nil
 	}
-	if err := q.must(subjects, Export); err != nil {
+	if err := q.must(subjects, View, Export); err != nil {
 		return err
 	}
 	body, err := q.documents(subjects, format)

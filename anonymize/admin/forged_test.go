@@ -196,8 +196,9 @@ func TestPermissions(t *testing.T) {
 		{"retry all", admin.Anonymize, goOn("retry")},
 		{"cancel all", admin.Anonymize, goOn("cancel")},
 		{"cancel some", admin.Anonymize, goOn("cancel", "client/1", "client/2")},
-		{"cancel unseen", admin.View, goOn("cancel")},
+		{"cancel unseen", admin.View, goOn("cancel", "client/2")},
 		{"export", admin.Export, post("export", url.Values{"s": three, "format": {"json"}})},
+		{"export unseen", admin.View, post("export", url.Values{"s": three, "format": {"json"}})},
 		{"export one", admin.Export, post("export", url.Values{"s": {"client/2"}, "format": {"csv"}})},
 	} {
 		t.Run(c.name, func(t *testing.T) {

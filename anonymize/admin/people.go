@@ -155,7 +155,7 @@ func (q *request) refusal(action string, st keystore.Status) string {
 		return "erased"
 	case st.State == keystore.StateErasing:
 		return "erasing"
-	case action == actErase && st.Hold != "":
+	case action != actRelease && st.Hold != "": // a new restriction would end the hold of the old one unsaid
 		return "held"
 	case action == actRelease && st.State != keystore.StateRestricted:
 		return "active"

@@ -93,6 +93,7 @@ func protect(h http.Header) {
 	// would not tell us either where a form is from.
 	h.Set("Referrer-Policy", "same-origin")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 }
 
@@ -117,13 +118,14 @@ func (q *request) serve() error {
 	if f == nil {
 		return q.notAllowed(route.get != nil, route.post != nil)
 	}
-	if err := q.parse(); err != nil {
-		return err
-	}
+	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, maxBody) // for a Viewer that reads the form, too
 	if err := q.identify(); err != nil {
 		return err
 	}
 	if err := q.sameOrigin(); err != nil {
+		return err
+	}
+	if err := q.parse(); err != nil {
 		return err
 	}
 	return f(q)
@@ -154,7 +156,6 @@ func (q *request) static(name string) error {
 
 // parse reads the form, within bounds.
 func (q *request) parse() error {
-	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, maxBody)
 	if q.r.Method == http.MethodPost {
 		kind, _, _ := strings.Cut(q.r.Header.Get("Content-Type"), ";")
 		if !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {

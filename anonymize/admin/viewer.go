@@ -103,6 +103,17 @@ func (q *request) visible(subjects []keystore.Subject) (view, reveal []bool, err
 	return view, reveal, err
 }
 
+// seen returns those of some subjects whom the viewer may see.
+func (q *request) seen(subjects []keystore.Subject) (list []keystore.Subject, err error) {
+	view, err := q.may(View, subjects...)
+	for i, yes := range view {
+		if yes {
+			list = append(list, subjects[i])
+		}
+	}
+	return list, err
+}
+
 // few names the first of many.
 func few(names []string) string {
 	if len(names) > 5 {

@@ -208,6 +208,7 @@ type trouble struct {
 type batchesPage struct {
 	frame
 	Batches []batchLine
+	Damaged bool // there are some that can't be read
 	Next    string
 	First   string
 }
