@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oubli/oubli/anonymize/admin"
 )
 
 // element is something on the page as a screen reader tells of it.
@@ -146,14 +149,39 @@ func (b *tab) write(text string) {
 	call(b, input.InsertText, input.InsertTextParams{Text: text})
 }
 
-// eraseOne is on the button that erases one person.
-const eraseOne = "Erase the personal data"
+// words is a text of the page, with values put in.
+func words(key string, values ...string) string {
+	text := admin.English()[key]
+	for _, v := range values {
+		text = strings.Replace(text, "%s", v, 1)
+	}
+	return text
+}
+
+// toType is the name of the field of a confirmation, and what is to be typed: the id of one,
+// or the number of several.
+func toType(ids []string) (field, typed string) {
+	if len(ids) == 1 {
+		return words("confirm.type.one", oneLine(ids[0])), ids[0]
+	}
+	n := strconv.Itoa(len(ids))
+	return words("confirm.type.many", n), n
+}
+
+// eraseButton is the name of the button that erases so many.
+func eraseButton(n int) string {
+	if n == 1 {
+		return words("confirm.do.one.erase")
+	}
+	return words("confirm.do.erase.other", strconv.Itoa(n))
+}
 
 // erase types what a confirmation asks for, and presses its button.
-func (b *tab) erase(field, typed, button string) {
+func (b *tab) erase(ids ...string) {
 	b.t.Helper()
+	field, typed := toType(ids)
 	b.fill(field, typed)
-	require.Equal(b.t, http.StatusOK, b.follow("button", button))
+	require.Equal(b.t, http.StatusOK, b.follow("button", eraseButton(len(ids))))
 }
 
 // keys that have no character.

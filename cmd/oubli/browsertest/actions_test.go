@@ -22,11 +22,11 @@ func TestDoubleClick(t *testing.T) {
 	s.hang.Store(12)
 	b := s.site.signIn("officer")
 	b.open(where + "confirm?action=erase&s=customer/12")
-	b.fill("Type 12 to confirm", "12")
-	e := b.find("button", eraseOne)
+	b.fill(toType([]string{"12"}))
+	e := b.find("button", eraseButton(1))
 	b.do(b.hit(b.ctx, e))
 	_ = b.hit(b.ctx, e) // the page may be another one already
-	b.until("progress", func() bool { return strings.Contains(b.text(), "Person by person") })
+	b.until("progress", func() bool { return strings.Contains(b.text(), words("batch.each")) })
 	batches, err := s.Keys.Batches(context.Background(), keystore.BatchID{}, 10)
 	require.NoError(t, err)
 	require.Len(t, batches, 1)
@@ -39,11 +39,11 @@ func TestBack(t *testing.T) {
 	b.open(where + "?q=customer/12+customer/23")
 	b.tick("customer/12")
 	b.tick("customer/23")
-	b.follow("button", "Erase personal data…")
+	b.follow("button", words("action.erase"))
 	b.follow("link", "customer/12")
 	eval[bool](b, `(history.back(), true)`)
-	b.until("confirmation", func() bool { return strings.Contains(b.text(), "Erase the personal data of 2 people?") })
-	b.erase("Type the number of people, 2, to confirm", "2", "Erase the personal data of 2 people")
+	b.until("confirmation", func() bool { return strings.Contains(b.text(), words("confirm.many.erase.other", "2")) })
+	b.erase("12", "23")
 }
 
 // TestExport takes away what is held about people.
@@ -54,20 +54,20 @@ func TestExport(t *testing.T) {
 	b.open(where + "?q=customer/12+customer/23")
 	b.tick("customer/12")
 	b.tick("customer/23")
-	b.click("button", "Export as JSON")
+	b.click("button", words("action.export.json"))
 	var both any
 	require.NoError(t, json.Unmarshal(b.downloaded(dir, ".json"), &both))
 	for _, name := range []string{"Almeida", "Gordon"} {
 		require.Contains(t, string(b.downloaded(dir, ".json")), name)
 	}
 	b.open(where + "person?s=customer/12")
-	b.click("DisclosureTriangle", "Export")
-	b.click("button", "Export as CSV")
+	b.click("DisclosureTriangle", words("action.export"))
+	b.click("button", words("action.export.csv"))
 	lines, err := csv.NewReader(strings.NewReader(string(b.downloaded(dir, ".csv")))).ReadAll()
 	require.NoError(t, err)
 	require.Contains(t, lines, []string{"customers", "1", "last_name", "open", "Almeida"})
 	b.open(where + "person?s=customer/12")
-	require.Equal(t, 2, strings.Count(b.text(), "Data exported"))
+	require.Equal(t, 2, strings.Count(b.text(), words("change.exported")))
 }
 
 // downloads is a folder into which the tab's downloads go.

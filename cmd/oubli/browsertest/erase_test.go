@@ -36,52 +36,52 @@ func eraseThree(t *testing.T, scripts, restart bool) {
 		b.tick(fmt.Sprint("customer/", id))
 	}
 	if scripts {
-		require.Contains(t, b.text(), "Ticked: 3")
+		require.Contains(t, b.text(), words("people.ticked", "3"))
 	}
 
-	require.Equal(t, http.StatusOK, b.follow("button", "Erase personal data…"))
+	require.Equal(t, http.StatusOK, b.follow("button", words("action.erase")))
 	said := b.text()
 	for _, what := range []string{
-		"Erase the personal data of 3 people?", "24 hours", // when it is final
+		words("confirm.many.erase.other", "3"), "24 hours", // when it is final
 		"customers", "first_name", "last_name", "email", "invoices", "billing_address", // what is blanked
 		"newsletter", "crm", // who is told
 	} {
 		require.Contains(t, said, what)
 	}
-	b.fill("Type the number of people, 3, to confirm", "3")
+	b.fill(toType([]string{"12", "23", "45"}))
 
 	s.refuse.Store(23)
 	if restart {
 		s.hang.Store(23)
 	}
-	require.Equal(t, http.StatusOK, b.follow("button", "Erase the personal data of 3 people"))
+	require.Equal(t, http.StatusOK, b.follow("button", eraseButton(3)))
 	if restart {
-		b.until("answer that is waited for", func() bool { return strings.Contains(b.part("customer/23"), "crm being told") })
+		b.until("answer that is waited for", func() bool { return strings.Contains(b.part("customer/23"), "crm "+words("call.working")) })
 		s.hang.Store(0)
 		s.restart()
 	}
-	b.watch("two done", scripts, func() bool { return strings.Contains(b.text(), "2 of 3 done") && strings.Contains(b.text(), refusal) })
+	b.watch("two done", scripts, func() bool { return strings.Contains(b.text(), "2 of 3") && strings.Contains(b.text(), refusal) })
 	for _, again := range []bool{false, true} {
 		if again {
 			require.Equal(t, http.StatusOK, b.reload())
 		}
-		require.Equal(t, []string{"customer/12 Done", "customer/23 Stopped", "customer/45 Done"}, b.people())
-		require.Contains(t, b.part("customer/23"), "crm failed")
+		require.Equal(t, []string{"customer/12 " + words("step.done"), "customer/23 " + words("step.failed"), "customer/45 " + words("step.done")}, b.people())
+		require.Contains(t, b.part("customer/23"), "crm "+words("call.failed"))
 		require.Contains(t, b.part("customer/23"), refusal)
 	}
 	require.Equal(t, []keystore.State{keystore.StateErased, keystore.StateErasing, keystore.StateErased}, s.states(three))
 
 	s.refuse.Store(0)
-	require.Equal(t, http.StatusOK, b.follow("button", "Try again customer/23"))
-	b.watch("three done", scripts, func() bool { return strings.Contains(b.text(), "All done.") })
-	require.Equal(t, []string{"customer/12 Done", "customer/23 Done", "customer/45 Done"}, b.people())
+	require.Equal(t, http.StatusOK, b.follow("button", words("action.retry")+" customer/23"))
+	b.watch("three done", scripts, func() bool { return strings.Contains(b.text(), words("batch.finished")) })
+	require.Equal(t, []string{"customer/12 " + words("step.done"), "customer/23 " + words("step.done"), "customer/45 " + words("step.done")}, b.people())
 
-	b.follow("link", "People")
+	b.follow("link", words("frame.people"))
 	findThree(b, "Erased", "Erased", "Erased")
 	for _, name := range []string{"Almeida", "Gordon", "Kovács"} {
 		require.NotContains(t, b.text(), name)
 	}
-	b.follow("link", "Erased, not final yet")
+	b.follow("link", words("people.filter.erased"))
 	require.ElementsMatch(t, []string{"customer/12", "customer/23", "customer/45"}, b.listed())
 
 	require.Equal(t, turnover, s.turnover(), "turnover per country changed")
@@ -99,8 +99,8 @@ func eraseThree(t *testing.T, scripts, restart bool) {
 // findThree looks for the three, who must be found, and only they, in these states.
 func findThree(b *tab, states ...string) {
 	b.t.Helper()
-	b.fill("Find people", "customer/12, customer/23 45")
-	require.Equal(b.t, http.StatusOK, b.follow("button", "Find"))
+	b.fill(words("people.find"), "customer/12, customer/23 45")
+	require.Equal(b.t, http.StatusOK, b.follow("button", words("people.find.go")))
 	require.Equal(b.t, []string{"customer/12", "customer/23", "customer/45"}, b.listed())
 	for i, badge := range eval[[]string](b, `[...document.querySelectorAll("tbody .badge")].map(e => e.innerText.trim())`) {
 		require.Equal(b.t, states[i], badge)

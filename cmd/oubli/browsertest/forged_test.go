@@ -24,7 +24,7 @@ func TestForgedForms(t *testing.T) {
 	b := openTab(t, s.site.origin)
 	b.open("/login?as=officer")
 	b.open(where + "confirm?action=erase&s=customer/12")
-	b.fill("Type 12 to confirm", "12")
+	b.fill(toType([]string{"12"}))
 	var fields [][2]string
 	form := eval[string](b, `JSON.stringify([...new FormData(document.querySelector("form[action=act]"))])`)
 	require.NoError(t, json.Unmarshal([]byte(form), &fields))
@@ -61,7 +61,7 @@ func TestForgedForms(t *testing.T) {
 
 	// It is the origin alone that was wrong with it.
 	b.open(where + "confirm?action=erase&s=customer/12")
-	b.erase("Type 12 to confirm", "12", eraseOne)
+	b.erase("12")
 	b.until("erasure", func() bool { return s.state(12) == keystore.StateErased })
 }
 
@@ -88,7 +88,7 @@ func TestPlainHost(t *testing.T) {
 	b := openTab(t, "http://"+plainHost+":"+at.Port())
 	b.open("/login?as=officer")
 	b.open(where + "confirm?action=restrict&s=customer/12")
-	require.Equal(t, http.StatusOK, b.follow("button", "Restrict"))
+	require.Equal(t, http.StatusOK, b.follow("button", words("confirm.do.one.restrict")))
 	require.Equal(t, keystore.StateRestricted, s.state(12))
 	for _, p := range b.found() {
 		require.Contains(t, p, "The Cross-Origin-Opener-Policy header has been ignored") // as it is without TLS

@@ -104,14 +104,14 @@ func TestOddSubjects(t *testing.T) {
 		if i == 0 {
 			b.look("person")
 		}
-		require.Equal(t, http.StatusOK, b.follow("button", "Erase personal data…"))
+		require.Equal(t, http.StatusOK, b.follow("button", words("action.erase")))
 		require.Contains(t, eval[string](b, `document.querySelector("h1").textContent`), subject)
 		if i == 0 {
 			b.look("confirm")
 		}
-		b.erase("Type "+oneLine(id)+" to confirm", id, eraseOne)
+		b.erase(id)
 		require.Equal(t, subject, eval[string](b, `document.querySelector("ol.each a").textContent`))
-		b.until("erasure", func() bool { return strings.Contains(b.text(), "All done.") })
+		b.until("erasure", func() bool { return strings.Contains(b.text(), words("batch.finished")) })
 	}
 	b.open(where + "?state=erased")
 	b.look("erased")

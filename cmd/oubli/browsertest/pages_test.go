@@ -50,11 +50,11 @@ func lookAtPeople(t *testing.T) {
 	b.see("erased", "", "state", "erased")
 	b.see("none", "", "state", "erasing")
 	b.open(where)
-	b.follow("button", "Erase personal data…") // nobody is ticked
-	require.Contains(t, b.text(), "Nobody was ticked.")
+	b.follow("button", words("action.erase")) // nobody is ticked
+	require.Contains(t, b.text(), words("people.problem.none"))
 	b.look("nobody-ticked")
 	b.see("person", "person", "s", "customer/12")
-	b.click("DisclosureTriangle|button", "Export")
+	b.click("DisclosureTriangle|button", words("action.export"))
 	b.look("person-menu")
 	b.see("person-own", "person", "s", "customer/3")
 	b.see("person-erased", "person", "s", "customer/37")
@@ -88,18 +88,19 @@ func lookAtConfirm(t *testing.T) {
 	confirm("release", "release", "customer/59", "customer/5", "customer/2", "customer/12")
 	confirm("one", "erase", "customer/12")
 	b.tick("tax")
-	require.Equal(t, http.StatusOK, b.follow("button", "Apply"))
+	require.Equal(t, http.StatusOK, b.follow("button", words("confirm.keep.apply")))
 	b.look("keeps")
-	b.fill("Type 12 to confirm", "21")
+	field, _ := toType([]string{"12"})
+	b.fill(field, "21")
 	b.allow(http.StatusUnprocessableEntity, http.StatusConflict)
-	require.Equal(t, http.StatusUnprocessableEntity, b.follow("button", eraseOne))
+	require.Equal(t, http.StatusUnprocessableEntity, b.follow("button", eraseButton(1)))
 	b.look("wrong")
 	require.Equal(t, keystore.StateActive, s.state(12))
 
-	b.fill("Type 12 to confirm", "12")
+	b.fill(field, "12")
 	_, err := s.Keys.Restrict(context.Background(), &keystore.RestrictOptions{Purposes: []string{"dispute"}}, customer(t, 12))
 	require.NoError(t, err)
-	require.Equal(t, http.StatusConflict, b.follow("button", eraseOne))
+	require.Equal(t, http.StatusConflict, b.follow("button", eraseButton(1)))
 	b.look("stale")
 	require.Equal(t, keystore.StateRestricted, s.state(12), "a confirmation that was stale was carried out")
 }
@@ -111,7 +112,7 @@ func lookAtBatch(t *testing.T) {
 	s.hang.Store(23)
 	s.refuse.Store(12)
 	b.open(where + "confirm?action=erase&s=customer/12&s=customer/23&s=customer/45&s=customer/5")
-	b.erase("Type the number of people, 3, to confirm", "3", "Erase the personal data of 3 people")
+	b.erase("12", "23", "45")
 	b.until("one that is worked on, and one that stopped", func() bool {
 		return s.Eraser.Attempt(customer(t, 23)).Now != "" && s.Eraser.Attempt(customer(t, 12)).Err != nil
 	})
@@ -132,22 +133,22 @@ func lookAtBatch(t *testing.T) {
 	s.hang.Store(0)
 	second()
 	s.restart() // which lets the one that hangs go on
-	b.follow("link", "Activity")
+	b.follow("link", words("frame.batches"))
 	b.look("activity")
-	b.follow("link", "Erasure of personal data")
+	b.follow("link", words("action.done.erase"))
 	b.until("failure", func() bool {
 		return s.Eraser.Attempt(customer(t, 12)).Err != nil && s.state(45) == keystore.StateErased
 	})
 	b.reload()
 	b.look("failed")
-	require.Equal(t, http.StatusOK, b.follow("button", "Cancel the erasure customer/12"))
+	require.Equal(t, http.StatusOK, b.follow("button", words("action.cancel")+" customer/12"))
 	require.Equal(t, keystore.StateActive, s.state(12))
 	b.look("cancelled")
 
 	b.open(where + "confirm?action=restrict&s=customer/40&s=customer/41")
-	b.fill("Purposes that may still read and write (optional)", "dispute, tax")
-	b.fill("Why nothing may be destroyed (optional)", "dispute 2026-118")
-	require.Equal(t, http.StatusOK, b.follow("button", "Restrict 2 people"))
+	b.fill(words("confirm.purpose"), "dispute, tax")
+	b.fill(words("confirm.hold"), "dispute 2026-118")
+	require.Equal(t, http.StatusOK, b.follow("button", words("confirm.do.restrict.other", "2")))
 	b.look("restricted")
 }
 
@@ -157,7 +158,7 @@ func lookAtHealth(t *testing.T) {
 	b.see("well", "health")
 	s.stop() // nobody works on erasures any more
 	b.open(where + "confirm?action=erase&s=customer/12")
-	b.erase("Type 12 to confirm", "12", eraseOne)
+	b.erase("12")
 	b.look("idle")
 	b.see("problems", "health")
 }
@@ -184,9 +185,9 @@ func lookAtErrors(t *testing.T) {
 	s.end()
 	for _, page := range []string{"", "?q=customer/12", "person?s=customer/12", "health", "batches"} {
 		require.Equal(t, http.StatusServiceUnavailable, b.open(where+page), page)
-		said := strings.Replace(b.text(), "All times are UTC. Encrypted fields can be erased;", "", 1)
-		require.Contains(t, said, "nothing is erased because of it")
-		require.NotContains(t, strings.Replace(said, "nothing is erased because of it", "", 1), "rased", "of %q", page)
+		said := strings.Replace(b.text(), words("frame.utc"), "", 1)
+		require.Contains(t, said, words("error.text.unavailable"))
+		require.NotContains(t, strings.Replace(said, words("error.text.unavailable"), "", 1), "rased", "of %q", page)
 	}
 	b.look("unavailable")
 }

@@ -104,10 +104,10 @@ func TestServeByItself(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, again.open("/person?s=person/1"))
 
 	require.Equal(t, http.StatusOK, b.open("/person?s=person/2"))
-	require.Equal(t, http.StatusOK, b.follow("button", "Erase personal data…"))
+	require.Equal(t, http.StatusOK, b.follow("button", words("action.erase")))
 	b.look("confirm")
-	b.erase("Type 2 to confirm", "2", eraseOne)
-	b.until("erasure", func() bool { return strings.Contains(b.text(), "All done.") })
+	b.erase("2")
+	b.until("erasure", func() bool { return strings.Contains(b.text(), words("batch.finished")) })
 	b.open("/")
 	require.ElementsMatch(t, []string{"Active", "Erased"}, eval[[]string](b, `[...document.querySelectorAll("tbody .badge")].map(e => e.innerText.trim())`))
 }
@@ -124,10 +124,10 @@ func TestDemoServes(t *testing.T) {
 	}
 	require.Contains(t, b.text(), "Jack\tSmith")
 	b.tick("customer/17")
-	require.Equal(t, http.StatusOK, b.follow("button", "Erase personal data…"))
+	require.Equal(t, http.StatusOK, b.follow("button", words("action.erase")))
 	require.Contains(t, b.text(), "newsletter")
-	b.erase("Type 17 to confirm", "17", eraseOne)
-	b.until("erasure", func() bool { return strings.Contains(b.text(), "All done.") })
+	b.erase("17")
+	b.until("erasure", func() bool { return strings.Contains(b.text(), words("batch.finished")) })
 	b.open("/?q=customer/17")
 	require.NotContains(t, b.text(), "Smith")
 }
