@@ -55,11 +55,11 @@ func (b *tab) do(what string, args []string) error {
 		if err != nil {
 			return err
 		}
-		b.Base = "http://" + link.Host
+		b.Base = strings.TrimSuffix("http://"+link.Host+link.Path, "/enter")
 		if what == "look" {
 			return b.show(b.ask("GET", args[1], "", nil))
 		}
-		return b.show(b.ask("GET", link.RequestURI(), "", nil))
+		return b.show(b.ask("GET", "/enter?"+link.RawQuery, "", nil))
 	case "get":
 		return b.show(b.ask("GET", args[0], "", nil))
 	case "until":
@@ -70,12 +70,11 @@ func (b *tab) do(what string, args []string) error {
 			}
 		}
 	case "host":
-		at := strings.TrimPrefix(b.Base, "http://")
 		r, err := http.NewRequest("GET", b.Base+args[1], nil)
 		if err != nil {
 			return err
 		}
-		r.Host = strings.ReplaceAll(args[0], "PORT", at[strings.LastIndexByte(at, ':')+1:])
+		r.Host = strings.ReplaceAll(args[0], "PORT", r.URL.Port())
 		return b.show(b.send(r))
 	case "post":
 		return b.show(b.ask("POST", args[1], args[0], formOf(args[2:])))
@@ -123,7 +122,7 @@ func (b *tab) ask(method, path, origin string, form url.Values) (*answer, error)
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		switch origin {
 		case "own":
-			r.Header.Set("Origin", b.Base)
+			r.Header.Set("Origin", "http://"+r.URL.Host)
 		case "none":
 		default:
 			r.Header.Set("Origin", origin)

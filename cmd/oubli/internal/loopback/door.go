@@ -13,11 +13,12 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 )
 
-// enter is the path of the link.
-const enter = "/enter"
+// enter is the path of the link, below the room's.
+const enter = "enter"
 
 // Door is an http.Handler before another one. Who comes with its link, and is the first to
 // do so, gets a cookie, and whoever has that gets through, until the process ends. It is
@@ -27,6 +28,7 @@ type Door struct {
 	logger *slog.Logger
 	hosts  []string // under which it is reached
 	name   string   // of the cookie: cookies do not know ports, and another door may have one
+	room   string   // path below which all is: a browser sends the cookie there alone, and not to whatever else listens on this host
 	link   string
 	key    [sha256.Size]byte // digest of the link's key, and of the session's below
 	pass   string
@@ -42,7 +44,8 @@ func NewDoor(at net.Addr, next http.Handler, logger *slog.Logger) (*Door, error)
 		return nil, fmt.Errorf("%s is not an address of TCP", at)
 	}
 	key := secret()
-	d := &Door{next: next, logger: logger, pass: secret()}
+	d := &Door{logger: logger, pass: secret(), room: "/" + secret() + "/"}
+	d.next = http.StripPrefix(strings.TrimSuffix(d.room, "/"), next)
 	d.key, d.digest = sha256.Sum256([]byte(key)), sha256.Sum256([]byte(d.pass))
 	var name [8]byte
 	rand.Read(name[:])
@@ -55,7 +58,7 @@ func NewDoor(at net.Addr, next http.Handler, logger *slog.Logger) (*Door, error)
 			d.hosts = append(d.hosts, host, "["+host+"]")
 		}
 	}
-	d.link = "http://" + net.JoinHostPort(own, port) + enter + "?" + url.Values{"key": {key}}.Encode()
+	d.link = "http://" + net.JoinHostPort(own, port) + d.room + enter + "?" + url.Values{"key": {key}}.Encode()
 	return d, nil
 }
 
@@ -73,12 +76,13 @@ func (d *Door) Link() string { return d.link }
 // this machine's is one of a page elsewhere, whose name was made to lead here (DNS
 // rebinding).
 func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, found := strings.CutPrefix(r.URL.Path, d.room)
 	switch {
 	case !slices.Contains(d.hosts, r.Host):
 		d.turnAway(w, r, http.StatusMisdirectedRequest, "under another name", "This page answers under the address of its link alone.")
-	case r.URL.Path == enter:
+	case found && path == enter:
 		d.letIn(w, r)
-	case !d.known(r):
+	case !found || !d.known(r):
 		d.turnAway(w, r, http.StatusForbidden, "without a session", "Open this page with the link that the terminal shows. It works once, for one browser: if that was closed, start the command again for a new one.")
 	default:
 		d.next.ServeHTTP(w, r)
@@ -98,9 +102,9 @@ func (d *Door) letIn(w http.ResponseWriter, r *http.Request) {
 	case d.used.Swap(true) && !d.known(r):
 		d.turnAway(w, r, http.StatusForbidden, "with a link that was used before", "This link has been used. Start the command again for a new one: what was begun goes on. If it was not you who used it, do so at once, for that ends the other's session.")
 	default:
-		http.SetCookie(w, &http.Cookie{Name: d.name, Value: d.pass, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+		http.SetCookie(w, &http.Cookie{Name: d.name, Value: d.pass, Path: d.room, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 		headers(w)
-		w.Header().Set("Location", "/")
+		w.Header().Set("Location", d.room)
 		w.WriteHeader(http.StatusSeeOther)
 	}
 }

@@ -87,10 +87,11 @@ func (h *house) ask(method, target string, cookies ...*http.Cookie) (*http.Respo
 
 func TestTheLinkWorksOnce(t *testing.T) {
 	h := newHouse(t, "127.0.0.1:8470")
-	require.Regexp(t, `^http://127\.0\.0\.1:8470/enter\?key=[A-Za-z0-9_-]{43}$`, h.Link())
+	require.Regexp(t, `^http://127\.0\.0\.1:8470/[A-Za-z0-9_-]{43}/enter\?key=[A-Za-z0-9_-]{43}$`, h.Link())
+	room := "http://127.0.0.1:8470" + h.room
 
-	for _, path := range []string{"/", "/person", "/static/x.css", "/enterprise"} {
-		answer, body := h.ask("GET", "http://127.0.0.1:8470"+path)
+	for _, at := range []string{room, room + "person", room + "static/x.css", room + "enterprise", "http://127.0.0.1:8470/", "http://127.0.0.1:8470/enter"} {
+		answer, body := h.ask("GET", at)
 		require.Equal(t, http.StatusForbidden, answer.StatusCode)
 		require.Contains(t, body, "link that the terminal shows")
 		require.NotContains(t, body, "inside")
@@ -99,7 +100,7 @@ func TestTheLinkWorksOnce(t *testing.T) {
 		require.Contains(t, answer.Header.Get("Content-Security-Policy"), "default-src 'none'")
 	}
 	wrong := h.Link()[:len(h.Link())-1]
-	for _, link := range []string{wrong, h.Link() + "A", "http://127.0.0.1:8470/enter", "http://127.0.0.1:8470/enter?key="} {
+	for _, link := range []string{wrong, h.Link() + "A", room + "enter", room + "enter?key="} {
 		answer, body := h.ask("GET", link)
 		require.Equal(t, http.StatusForbidden, answer.StatusCode)
 		require.Contains(t, body, "not the one")
@@ -112,18 +113,20 @@ func TestTheLinkWorksOnce(t *testing.T) {
 
 	answer, _ := h.ask("GET", h.Link())
 	require.Equal(t, http.StatusSeeOther, answer.StatusCode)
-	require.Equal(t, "/", answer.Header.Get("Location"))
+	require.Equal(t, h.room, answer.Header.Get("Location"))
 	require.Len(t, answer.Cookies(), 1)
 	c := answer.Cookies()[0]
 	require.True(t, c.HttpOnly)
 	require.Equal(t, http.SameSiteStrictMode, c.SameSite)
-	require.Equal(t, "/", c.Path)
+	require.Equal(t, h.room, c.Path, "another server on this host would be sent it")
 	require.Empty(t, c.Domain)
 	require.NotContains(t, h.Link(), c.Value, "the link's key is not the session's")
 
-	answer, body := h.ask("GET", "http://localhost:8470/person?s=a", c)
+	answer, body := h.ask("GET", "http://localhost:8470"+h.room+"person?s=a", c)
 	require.Equal(t, http.StatusOK, answer.StatusCode)
 	require.Equal(t, "inside /person", body)
+	answer, _ = h.ask("GET", "http://localhost:8470/person?s=a", c)
+	require.Equal(t, http.StatusForbidden, answer.StatusCode)
 
 	// Somebody else with the link stays outside. The same browser, going back, does not.
 	answer, body = h.ask("GET", h.Link())
@@ -164,7 +167,7 @@ func TestAnotherCookieOpensNothing(t *testing.T) {
 	answer, _ := other.ask("GET", other.Link())
 	theirs := answer.Cookies()[0]
 	require.NotEqual(t, h.name, theirs.Name, "cookies do not know ports")
-	answer, _ = h.ask("GET", "http://127.0.0.1:8470/", theirs, &http.Cookie{Name: h.name, Value: theirs.Value}, &http.Cookie{Name: h.name})
+	answer, _ = h.ask("GET", "http://127.0.0.1:8470"+h.room, theirs, &http.Cookie{Name: h.name, Value: theirs.Value}, &http.Cookie{Name: h.name})
 	require.Equal(t, http.StatusForbidden, answer.StatusCode)
 }
 
@@ -174,14 +177,14 @@ func TestItAnswersUnderItsOwnNames(t *testing.T) {
 	answer, _ := h.ask("GET", h.Link())
 	c := answer.Cookies()[0]
 	for _, host := range []string{"127.0.0.1:8470", "localhost:8470", "[::1]:8470"} {
-		answer, _ := h.ask("GET", "http://"+host+"/", c)
+		answer, _ := h.ask("GET", "http://"+host+h.room, c)
 		require.Equal(t, http.StatusOK, answer.StatusCode, host)
 	}
-	for _, host := range []string{"evil.example:8470", "127.0.0.1", "127.0.0.1:80", "localhost", "localhost:8471", "localhost.evil.example:8470", "127.0.0.2:8470"} {
-		answer, body := h.ask("GET", "http://"+host+"/", c)
+	for _, host := range []string{"evil.example:8470", "127.0.0.1", "127.0.0.1:80", "localhost", "localhost:8471", "localhost.evil.example:8470", "127.0.0.2:8470", "localhost.:8470", "LOCALHOST:8470"} {
+		answer, body := h.ask("GET", "http://"+host+h.room, c)
 		require.Equal(t, http.StatusMisdirectedRequest, answer.StatusCode, host)
 		require.NotContains(t, body, "inside")
-		answer, _ = h.ask("GET", "http://"+host+"/enter?"+strings.SplitN(h.Link(), "?", 2)[1])
+		answer, _ = h.ask("GET", "http://"+host+h.room+"enter?"+strings.SplitN(h.Link(), "?", 2)[1])
 		require.Equal(t, http.StatusMisdirectedRequest, answer.StatusCode, host)
 		require.Empty(t, answer.Cookies())
 	}
@@ -191,7 +194,7 @@ func TestItAnswersUnderItsOwnNames(t *testing.T) {
 		require.Equal(t, http.StatusForbidden, answer.StatusCode, host)
 	}
 	h = newHouse(t, "[::1]:8470")
-	require.Contains(t, h.Link(), "http://[::1]:8470/enter?")
+	require.Contains(t, h.Link(), "http://[::1]:8470"+h.room+"enter?")
 }
 
 // The whole of it, with a browser's jar: it ends soon, whatever hangs on it.
@@ -224,7 +227,7 @@ func TestServeEndsSoon(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "inside", string(body))
 	go func() { // an answer that does not come
-		answer, err := browser.Get("http://" + l.Addr().String() + "/slow")
+		answer, err := browser.Get("http://" + l.Addr().String() + door.room + "slow")
 		if err == nil {
 			answer.Body.Close()
 		}
