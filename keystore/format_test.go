@@ -64,6 +64,30 @@ func TestRingsComeBack(t *testing.T) {
 	})
 }
 
+// A history is read whole or not at all; entries of kinds that are not known stay, and those
+// of one that is too long until the next is entered.
+func TestHistoriesComeBack(t *testing.T) {
+	var c clearPart
+	for i := range maxHistory {
+		c.enter(ChangeKind(200+i%9), "officer", time.Unix(int64(i), 0))
+	}
+	c.history = append(c.history, c.history...)
+	good := c.encode()
+	var got clearPart
+	require.NoError(t, got.decode(good))
+	require.Equal(t, good, got.encode())
+	list := got.changes()
+	require.Len(t, list, 2*maxHistory)
+	got.enter(ChangeExported, "another", time.Unix(99, 0))
+	require.Equal(t, append(list[maxHistory+1:], Change{At: time.Unix(99, 0).UTC(), Kind: ChangeExported, Actor: "another"}), got.changes())
+	require.Equal(t, good, c.encode(), "what was read is not changed")
+
+	for n := 1; n < len("officer")+3; n++ {
+		cut := clearPart{history: c.history[:len(c.history)-n]}
+		require.ErrorIs(t, new(clearPart).decode(cut.encode()), ErrTampered, "cut by %d", n)
+	}
+}
+
 // A ring opens only where it belongs: for its subject, in its shard and store, with its
 // state and journal as they are, and unaltered.
 func TestRingsAreBound(t *testing.T) {
