@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -65,11 +64,7 @@ what they hold, for a person to correct. Nothing that was sampled is written dow
 			if file != "" {
 				return a.writeMap(c.Context(), file)
 			}
-			err := a.withTables(c.Context(), func(t *tables) error { return a.adoptPlan(c.Context(), t, asJSON) })
-			if errors.Is(err, fs.ErrNotExist) {
-				err = withHint(err, "oubli adopt plan --write-map %s proposes one", a.mapFile)
-			}
-			return err
+			return a.withTables(c.Context(), func(t *tables) error { return a.adoptPlan(c.Context(), t, asJSON) })
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")

@@ -119,6 +119,10 @@ func (a *app) forOne(actor *string, change func(*keystore.Store, context.Context
 			return err
 		}
 		ctx := keystore.WithActor(c.Context(), *actor)
-		return a.withStore(ctx, writing, func(keys *keystore.Store) error { return change(keys, ctx, s) })
+		err = a.withStore(ctx, writing, func(keys *keystore.Store) error { return change(keys, ctx, s) })
+		if errors.Is(err, keystore.ErrUnknownSubject) {
+			err = withHint(err, "no key was ever made for %s: check the identifier, and that this is the keystore", s)
+		}
+		return err
 	}
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"runtime/debug"
 
 	"github.com/oubli/oubli/cmd/oubli/internal/datamap"
@@ -21,6 +23,9 @@ type tables struct {
 // withTables connects to the database, finds the tables there and calls f.
 func (a *app) withTables(ctx context.Context, f func(*tables) error) error {
 	m, err := datamap.Load(a.mapFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return withHint(err, "--map names another; oubli adopt plan --write-map %s proposes one", a.mapFile)
+	}
 	if err != nil {
 		return err
 	}
