@@ -1,6 +1,7 @@
 package anonymize
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -85,4 +86,24 @@ func TestTryingAgainWhereNobodyWorks(t *testing.T) {
 	r.hurry(s, true) // while it is tried
 	r.failed(s, errors.New("down"), now, time.Second)
 	require.True(t, r.due(s, now), "and again at once")
+}
+
+// What another worker has, or what was taken back, did not fail outside Run either.
+func TestWhatIsNoFailureOutsideRun(t *testing.T) {
+	s, err := keystore.ParseSubject("customer/1")
+	require.NoError(t, err)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	down, e := errors.New("down"), &Eraser{}
+	for _, c := range []struct {
+		ctx      context.Context
+		err      error
+		failures int
+	}{
+		{t.Context(), errBusy, 0}, {t.Context(), down, 1}, {t.Context(), errBusy, 1}, {over, down, 1},
+		{t.Context(), down, 2}, {t.Context(), cancelled(s), 0}, {t.Context(), down, 1}, {t.Context(), nil, 0},
+	} {
+		e.remember(c.ctx, map[keystore.Subject]Result{s: {State: keystore.StateErasing.String(), Err: c.err}})
+		require.Equal(t, c.failures, e.Attempt(s).Failures, c.err)
+	}
 }
