@@ -25,8 +25,8 @@ type ListQuery struct {
 const MaxList = 1000
 
 // List reads a page of subjects, with flat memory. Keys, Dropped and Gone are left out, as
-// in All. next is where the next page begins, empty if there is none: printable, and
-// ErrInvalid where it was not made by List for the same State. Each page shows what is so
+// in All. next is where the next page begins, empty if there is none: printable, encoding a
+// subject's text, and ErrInvalid where it was not made by List for the same State. Each page shows what is so
 // when it is read: who changes meanwhile may be missed, or, if their erasure is not final,
 // whom an advance takes in just then; and nobody comes twice who stays as they are.
 //
