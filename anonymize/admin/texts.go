@@ -110,7 +110,7 @@ func English() Texts {
 		"people.title":             "People",
 		"people.find":              "Find people",
 		"people.find.go":           "Find",
-		"people.find.hint":         "Whole identifiers, such as customer/42, or 42 alone. Several with spaces or commas between them.",
+		"people.find.hint":         "Whole identifiers, such as customer/42. Several with spaces or commas between them.",
 		"people.filters":           "Show",
 		"people.filter.unknown":    "Everybody",
 		"people.filter.erasing":    "Being erased",

@@ -186,6 +186,9 @@ func (p *printer) subject(st *keystore.Status, rows map[string]int) {
 			asked += " by " + oneLine(j.Actor)
 		}
 		add("%s", asked)
+		if len(j.Acked) > 0 {
+			add("told %s", strings.Join(j.Acked, ", "))
+		}
 		if !j.Destroyed.IsZero() {
 			add("keys destroyed at %s", when(j.Destroyed))
 		}
