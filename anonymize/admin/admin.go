@@ -64,7 +64,8 @@ const (
 // Viewer is who looks at a page.
 type Viewer interface {
 	// Actor names the viewer in journals, histories and logs. It is stored, so it must
-	// not be a personal name: a staff number, or an account's id. One without is refused.
+	// not be a personal name: a staff number, or an account's id. One without is refused, and
+	// one with control characters.
 	Actor() string
 
 	// Self is the viewer's own subject, whom they may not erase here; zero: none.
@@ -72,7 +73,9 @@ type Viewer interface {
 
 	// May tells for each subject, parallel to them, whether the viewer may do that. It is
 	// asked when a page is made and once more when an action is carried out. The zero
-	// Subject stands for pages about nobody in particular. An error, and a list of another
+	// Subject stands for pages about nobody in particular: the list, whose addresses may hold
+	// an id that it does not show, who asked for what when, about how many, and the health of
+	// the keystore. An error, and a list of another
 	// length, is never a yes: nothing happens, and the answer is 503.
 	May(ctx context.Context, p Permission, subjects ...keystore.Subject) ([]bool, error)
 }

@@ -64,6 +64,7 @@ func TestUndecided(t *testing.T) {
 		"nobody":            {func(w *office) { w.who = func(*http.Request) (admin.Viewer, error) { return nil, admin.ErrNobody } }, http.StatusUnauthorized},
 		"a nil viewer":      {func(w *office) { w.who = func(*http.Request) (admin.Viewer, error) { return nil, nil } }, http.StatusForbidden},
 		"no actor":          {func(w *office) { w.officer.actor = "" }, http.StatusForbidden},
+		"an odd actor":      {func(w *office) { w.officer.actor = "x\x1b[2J" }, http.StatusForbidden},
 		"an endless actor":  {func(w *office) { w.officer.actor = strings.Repeat("x", 300) }, http.StatusForbidden},
 		"the viewer panics": {func(w *office) { w.who = func(*http.Request) (admin.Viewer, error) { panic(secret) } }, http.StatusInternalServerError},
 	} {

@@ -130,7 +130,6 @@ func (q *request) goOn() error {
 	} else if slices.ContainsFunc(chosen, func(s keystore.Subject) bool { return !slices.Contains(b.Subjects, s) }) {
 		return bad("")
 	}
-	defer q.acting.lock(b.ID)()
 	return q.goOnWith(action, b, chosen)
 }
 

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -37,7 +39,7 @@ func (q *request) order() (*order, error) {
 	if o.action != actRestrict {
 		o.hold, o.purposes = "", nil
 	}
-	if len(o.hold) > maxHold || len(o.purposes) > maxPurposes || !printable(o.hold) {
+	if len(o.hold) > maxHold || len(o.purposes) > maxPurposes || !printable(o.hold+strings.Join(o.purposes, "")) {
 		return nil, bad("")
 	}
 	if o.action == actErase {
@@ -186,6 +188,7 @@ func union(a, b []string) []string {
 	return a
 }
 
+// printable tells whether a text is UTF-8 that does nothing to the terminal it is read on.
 func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' })
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

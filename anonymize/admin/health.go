@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func (q *request) health() error {
 func (q *request) unfinished(page *healthPage) error {
 	var pending []keystore.Status
 	for st, err := range q.keys.Pending(q.ctx) {
-		if err != nil {
+		if err = q.passOver(page, err); err != nil {
 			return err
 		}
 		if st.Journal != nil {
@@ -76,6 +77,17 @@ func (q *request) unfinished(page *healthPage) error {
 	return nil
 }
 
+// passOver takes note of a record that can't be read: the page that says so, and how all the
+// rest stands, is needed most then.
+func (q *request) passOver(page *healthPage, err error) error {
+	if !errors.Is(err, keystore.ErrTampered) {
+		return err
+	}
+	q.o.Logger.Error("a record can't be read", "actor", q.actor, "error", err)
+	page.Damaged = true
+	return nil
+}
+
 // notFinal finds out when the erasures that are not final yet will be: from the first and
 // the last of them, for they become final in their order.
 func (q *request) notFinal(page *healthPage) error {
@@ -86,7 +98,7 @@ func (q *request) notFinal(page *healthPage) error {
 	slices.SortFunc(list, func(a, b keystore.Tombstone) int { return a.At.Compare(b.At) })
 	sts, err := q.keys.Status(q.ctx, list[0].Subject, list[len(list)-1].Subject)
 	if err != nil {
-		return err
+		return q.passOver(page, err)
 	}
 	page.NextFinal, page.LastFinal = sts[0].FinalAt, sts[1].FinalAt
 	return nil

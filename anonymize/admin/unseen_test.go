@@ -1,9 +1,11 @@
 package admin_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,4 +124,27 @@ func TestFormsAreReadLast(t *testing.T) {
 	w.refuses(http.StatusServiceUnavailable, func() *httptest.ResponseRecorder { return w.post("act", large) })
 	w.who = func(*http.Request) (admin.Viewer, error) { return nil, admin.ErrNobody }
 	w.refuses(http.StatusUnauthorized, func() *httptest.ResponseRecorder { return w.post("act", large) })
+}
+
+// One damaged record hides nobody else, and the health of the keystore least of all.
+func TestDamagedPerson(t *testing.T) {
+	w := open(t, "1", "2")
+	w.erase("client/1", "client/2")
+	recs, err := w.backend.Scan(t.Context(), []byte{0}, []byte{0xff}, 1000)
+	require.NoError(t, err)
+	at := slices.IndexFunc(recs, func(r keystore.Record) bool { return bytes.HasSuffix(r.Key, []byte("client/1")) })
+	put := func(old, rev keystore.Rev, value []byte) {
+		_, err := w.backend.Commit(t.Context(), []keystore.Group{{{Op: keystore.Put, Key: recs[at].Key, If: old, Rev: rev, Value: value}}})
+		require.NoError(t, err)
+	}
+	bad := bytes.Clone(recs[at].Value)
+	bad[len(bad)-1] ^= 1
+	put(recs[at].Rev, 1, bad)
+	for _, to := range []string{"./", "./?state=erasing", "health"} {
+		rec := w.get(to)
+		require.Equal(t, http.StatusOK, rec.Code, w.said(rec))
+		require.Contains(t, rec.Body.String(), "client%2F2", to)
+	}
+	require.Contains(t, w.get("health").Body.String(), "«people.problem.damaged»")
+	put(1, 2, recs[at].Value) // for what looks at everything when a test ends
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/oubli/oubli/keystore"
 )
@@ -41,7 +40,7 @@ func (q *request) identify() error {
 	if v != nil {
 		actor = v.Actor()
 	}
-	if actor == "" || len(actor) > keystore.MaxActor || !utf8.ValidString(actor) {
+	if actor == "" || len(actor) > keystore.MaxActor || !printable(actor) {
 		q.o.Logger.Warn("refused: a viewer without an actor that can be recorded", "path", q.r.URL.Path)
 		return &answer{code: http.StatusForbidden, text: "forbidden"}
 	}

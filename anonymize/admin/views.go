@@ -236,6 +236,7 @@ type healthPage struct {
 	NextFinal time.Time // when the next of them is
 	LastFinal time.Time
 	Problems  []problem
+	Damaged   bool // a record can't be read
 }
 
 // problem is what somebody should look at, with words from the texts.
