@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -44,12 +43,8 @@ func (b *tab) dark(dark bool) {
 	}})
 }
 
-// counts of all that was looked at.
-var counts struct {
-	sync.Mutex
-	pictures, runs int
-	emptied        map[string]bool
-}
+// emptied are the folders of pictures that hold none of an earlier run.
+var emptied = map[string]bool{}
 
 // look looks at the page as it is, in light and in dark and on each screen: nothing may be
 // wider than the screen, axe-core may find nothing, and a picture is kept under this name.
@@ -94,9 +89,6 @@ func (b *tab) tooWide() string {
 // violations runs all rules of axe-core, or only those that colours matter to.
 func (b *tab) violations(colours bool) (list []string) {
 	b.t.Helper()
-	counts.Lock()
-	counts.runs++
-	counts.Unlock()
 	if b.quiet {
 		// axe-core waits for promises, which are not kept while scripts are off. The page's own
 		// scripts do not begin now.
@@ -138,16 +130,11 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 func (b *tab) picture(name string) {
 	b.t.Helper()
 	folder := filepath.Join(root, "build", "screenshots", strings.ReplaceAll(b.t.Name(), "/", "-"))
-	counts.Lock()
-	if counts.pictures++; !counts.emptied[folder] {
-		if counts.emptied == nil {
-			counts.emptied = map[string]bool{}
-		}
-		counts.emptied[folder] = true
+	if !emptied[folder] {
+		emptied[folder] = true
 		b.do(os.RemoveAll(folder))
 		b.do(os.MkdirAll(folder, 0o755))
 	}
-	counts.Unlock()
 	layout := call(b, page.GetLayoutMetrics, cdp.Empty{})
 	size, view := layout.CSSContentSize, layout.CSSLayoutViewport
 	yes := true
