@@ -79,10 +79,16 @@ const (
 	batchesToForget = 16 // at a time
 )
 
-// SaveBatch creates a batch, or replaces it, and forgets some of those that are older than
-// 90 days. The error wraps ErrInvalid for what can't be stored, and for an id that is as
-// old, or of tomorrow.
-func (s *Store) SaveBatch(ctx context.Context, b Batch) error {
+// AddBatch creates a batch, and forgets some of those that are older than 90 days. Of
+// several calls with one id, in whatever processes, one succeeds, and the others fail with
+// ErrExists: so what is asked for twice is done once. The error wraps ErrInvalid for what
+// can't be stored, and for an id that is as old, or of tomorrow.
+func (s *Store) AddBatch(ctx context.Context, b Batch) error { return s.putBatch(ctx, b, false) }
+
+// SaveBatch is AddBatch, but that it replaces a batch that is there.
+func (s *Store) SaveBatch(ctx context.Context, b Batch) error { return s.putBatch(ctx, b, true) }
+
+func (s *Store) putBatch(ctx context.Context, b Batch, replace bool) error {
 	if err := s.check(true); err != nil {
 		return err
 	}
@@ -99,6 +105,9 @@ func (s *Store) SaveBatch(ctx context.Context, b Batch) error {
 		recs, err := s.backend.Get(ctx, [][]byte{key})
 		if err != nil {
 			return err
+		}
+		if recs[0].Rev != 0 && !replace {
+			return fmt.Errorf("batch %s: %w", b.ID, ErrExists)
 		}
 		var first BatchID // of those that are too old
 		binary.BigEndian.PutUint64(first[:], ^uint64(now.Add(-batchLife).UnixMilli())+1)

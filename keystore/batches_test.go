@@ -229,6 +229,34 @@ func TestBatchesSavedAtOnce(t *testing.T) {
 	})
 }
 
+// Of those who add the same batch at once, one does.
+func TestBatchIsAddedOnce(t *testing.T) {
+	everywhere(t, 0, func(t *testing.T, w *world) {
+		w.add(1)
+		same := aBatch(w.now, w.people...)
+		errs := make([]error, 8)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() { errs[i] = w.store.AddBatch(w.ctx, same) })
+		}
+		wg.Wait()
+		added := 0
+		for _, err := range errs {
+			if err == nil {
+				added++
+				continue
+			}
+			require.ErrorIs(t, err, keystore.ErrExists)
+		}
+		require.Equal(t, 1, added)
+		same.Actor = "another"
+		require.ErrorIs(t, w.store.AddBatch(w.ctx, same), keystore.ErrExists)
+		b, err := w.store.Batch(w.ctx, same.ID)
+		require.NoError(t, err)
+		require.NotEqual(t, "another", b.Actor)
+	})
+}
+
 // Whatever becomes of the write, a batch stands as saved or not at all, and saving it again
 // is right.
 func TestBatchesWhenTheAnswerIsLost(t *testing.T) {

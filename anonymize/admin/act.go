@@ -85,7 +85,12 @@ func (q *request) same(b keystore.Batch, o *order) (bool, error) {
 func (q *request) carryOut(b keystore.Batch, o *order) error {
 	ctx, cancel := q.detached()
 	defer cancel()
-	if err := q.keys.SaveBatch(ctx, b); err != nil {
+	err := q.keys.AddBatch(ctx, b)
+	if errors.Is(err, keystore.ErrExists) { // another process was sent the same form just now
+		q.redirect(batchURL(b.ID))
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	q.o.Logger.Info("asked for", "actor", q.actor, "action", b.Action, "batch", b.ID, "people", len(b.Subjects), "refused", len(b.Refused))

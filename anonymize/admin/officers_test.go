@@ -109,6 +109,35 @@ func TestDoubleClick(t *testing.T) {
 	require.Equal(t, "requested ", kinds(w.status("client/1")))
 }
 
+// The same form reaches two processes, and the erasure is taken back while the second is
+// about to ask for it: nobody is erased who was taken back.
+func TestDoubleClickOnTwoProcesses(t *testing.T) {
+	w := open(t, "1")
+	first := w.page
+	real := w.confirmed("erase", "client/1")
+	var batch string
+	var meanwhile sync.Once
+	w.o.Clock = func() time.Time { // it has looked for the batch, and what is shown is still so
+		meanwhile.Do(func() {
+			second := w.page
+			w.page = first
+			batch = w.post("act", real).Header().Get("Location")
+			require.Contains(t, w.post("batch", form("id", batch[len("batch?id="):], "action", "cancel")).Header().Get("Location"), "cancelled")
+			w.page = second
+		})
+		return time.Now()
+	}
+	var err error
+	w.page, err = admin.New(w.eraser, &w.o)
+	require.NoError(t, err)
+	rec := w.post("act", real)
+	require.Equal(t, http.StatusSeeOther, rec.Code, w.said(rec))
+	require.NotEmpty(t, batch)
+	require.Equal(t, batch, rec.Header().Get("Location"))
+	require.Equal(t, keystore.StateActive, w.status("client/1").State)
+	require.Equal(t, "requested cancelled ", kinds(w.status("client/1")))
+}
+
 func TestOneCancelsWhileAnotherRetries(t *testing.T) {
 	w := open(t, "1")
 	batch := w.erase("client/1")
