@@ -100,7 +100,7 @@ func checkRacingGroups(ctx context.Context, h *harness) error {
 // may appear. A backend that checks a guard, but does not hold it until the commit,
 // lets one slip in.
 func checkGuardRace(ctx context.Context, h *harness) error {
-	const creators, generations = 4, 25
+	const creators, generations = 4, 80
 	const page = "page"
 	if err := h.commit(ctx, keystore.Group{put(page, 0, 1, "0")}); err != nil {
 		return err
