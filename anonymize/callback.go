@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
-	"runtime"
-	"strings"
 
+	"github.com/oubli/oubli/internal/panics"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -72,25 +70,8 @@ func callback(op, on string, f func() error) error {
 func guard(op, on string, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &CallbackError{Op: op, On: on, Err: &panicked{kind: fmt.Sprintf("%T", v), where: origin()}}
+			err = &CallbackError{Op: op, On: on, Err: &panicked{kind: fmt.Sprintf("%T", v), where: panics.Origin()}}
 		}
 	}()
 	return f()
-}
-
-// origin returns file and line of the panic that is being recovered.
-func origin() string {
-	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])
-	past := false
-	for {
-		f, more := frames.Next()
-		if past && !strings.HasPrefix(f.Function, "runtime.") {
-			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
-		}
-		past = past || f.Function == "runtime.gopanic"
-		if !more {
-			return "an unknown place"
-		}
-	}
 }

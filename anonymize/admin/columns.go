@@ -43,8 +43,11 @@ func (q *request) values(sts []keystore.Status, reveal []bool) ([][]Value, error
 		}
 		rows[i] = slices.Clone(row)
 		for j, c := range q.columns {
-			if c.Personal && !reveal[i] {
-				rows[i][j] = masked(sts[i].State)
+			switch v := &rows[i][j]; {
+			case c.Personal && !reveal[i]:
+				*v = masked(sts[i].State)
+			case c.Personal && v.Text == "" && sts[i].State == keystore.StateErased:
+				v.State = fieldcrypt.StatusErased // where an erasure leaves NULL
 			}
 		}
 	}
@@ -67,13 +70,7 @@ func TableColumns[T any](t *anonymize.Table[T], names ...string) (Columns, error
 		return nil, invalid("columns need a table and names")
 	}
 	c := &tableColumns[T]{table: t}
-	describes, ok := any(t).(interface {
-		Columns() []fieldcrypt.NamedValue
-	})
-	if !ok {
-		return nil, invalid("the table does not tell its columns")
-	}
-	all := describes.Columns()
+	all := t.Columns()
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(v fieldcrypt.NamedValue) bool { return v.Name == name })
 		if i < 0 {

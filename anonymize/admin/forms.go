@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
@@ -116,23 +114,6 @@ type foreign struct {
 
 func (f *foreign) Error() string { return fmt.Sprintf("%s: %v", f.what, f.err) }
 func (f *foreign) Unwrap() error { return f.err }
-
-// origin returns file and line of the panic that is being recovered.
-func origin() string {
-	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])
-	past := false
-	for {
-		f, more := frames.Next()
-		if past && !strings.HasPrefix(f.Function, "runtime.") {
-			return fmt.Sprintf("%s:%d", filepath.Base(f.File), f.Line)
-		}
-		past = past || f.Function == "runtime.gopanic"
-		if !more {
-			return "an unknown place"
-		}
-	}
-}
 
 // keyed are locks by batch. The zero value is ready.
 type keyed struct {

@@ -171,6 +171,31 @@ func TestMasks(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, w.get("./").Code)
 }
 
+// nulls are columns in which nobody has anything.
+type nulls struct{}
+
+func (nulls) Columns() []admin.Column {
+	return []admin.Column{{Name: "phone", Personal: true}, {Name: "region"}}
+}
+
+func (nulls) Values(_ context.Context, asks []admin.Ask) ([][]admin.Value, error) {
+	return slices.Repeat([][]admin.Value{{{State: fieldcrypt.StatusOpen}, {}}}, len(asks)), nil
+}
+
+// Where an erasure leaves NULL, an erased person shows as erased, and others as they are.
+func TestNullsInTheList(t *testing.T) {
+	w := open(t, "1", "2")
+	w.run()
+	w.erase("client/1")
+	w.until(keystore.StateErased, "client/1")
+	w.o.Columns = nulls{}
+	var err error
+	w.page, err = admin.New(w.eraser, &w.o)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(w.get("?q=client/1").Body.String(), "«value.erased»"))
+	require.NotContains(t, w.get("?q=client/2").Body.String(), "«value.erased»")
+}
+
 // What is not revealed is not opened: it takes no keystore.
 func TestTableColumnsOpenNothingUnasked(t *testing.T) {
 	w := open(t, "1", "2")

@@ -126,7 +126,10 @@ func opened(doc *anonymize.Document) []personTable {
 				if v.Personal {
 					f.State = v.State
 				}
-				if v.State == fieldcrypt.StatusWithheld {
+				if v.Personal && f.Null && doc.State == keystore.StateErased {
+					f.State = fieldcrypt.StatusErased // where an erasure leaves NULL
+				}
+				if f.State == fieldcrypt.StatusWithheld {
 					f.Null = false
 				}
 				fields = append(fields, f)

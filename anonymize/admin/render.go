@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"html"
 	"html/template"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	texttemplate "text/template" // whose errors html/template gives
 	"time"
 )
 
@@ -129,6 +131,16 @@ func (t *renderer) page(w http.ResponseWriter, status int, v any) error {
 	w.WriteHeader(status)
 	_, _ = w.Write(buf.Bytes()) // the client may be gone
 	return failed
+}
+
+// undrawn says of what a template failed with where it was, and not what: that may quote a
+// value, as of what cannot be ranged over.
+func undrawn(err error) string {
+	where := fmt.Sprintf("%T", err)
+	if errors.As(err, new(texttemplate.ExecError)) {
+		where, _, _ = strings.Cut(err.Error(), ": executing")
+	}
+	return where
 }
 
 func (t *renderer) draw(buf *bytes.Buffer, v any) error {

@@ -1,8 +1,11 @@
 package admin
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"html"
+	"html/template"
 	"maps"
 	"math"
 	"net/http"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oubli/oubli/anonymize"
 	"github.com/oubli/oubli/fieldcrypt"
 	"github.com/oubli/oubli/keystore"
 )
@@ -250,3 +254,28 @@ type discard struct{ header http.Header }
 func (d *discard) Header() http.Header         { return d.header }
 func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d *discard) WriteHeader(int)             {}
+
+// What a template fails with can quote a value, which the log must not have.
+func TestWhatATemplateFailedWithIsNotLogged(t *testing.T) {
+	page := template.Must(template.New("people").Parse("{{range .}}{{end}}"))
+	err := page.Execute(&bytes.Buffer{}, struct{ Name string }{"Ada"})
+	require.ErrorContains(t, err, "Ada")
+	require.Equal(t, "template: people:1:8", undrawn(err))
+	require.Equal(t, "*errors.errorString", undrawn(errors.New("Ada")))
+}
+
+// An erasure leaves NULL where nothing stands in the place of a value: that is not empty.
+func TestNullOfAnErasedPersonIsErased(t *testing.T) {
+	rows := [][]fieldcrypt.NamedValue{{
+		{Name: "phone", Personal: true, State: fieldcrypt.StatusOpen}, {Name: "region", State: fieldcrypt.StatusOpen},
+	}}
+	for state, want := range map[keystore.State]fieldcrypt.Status{
+		keystore.StateErased: fieldcrypt.StatusErased, keystore.StateActive: fieldcrypt.StatusOpen,
+	} {
+		doc := &anonymize.Document{State: state, Tables: []anonymize.TableData{{Table: "clients", Rows: rows}}}
+		fields := opened(doc)[0].Rows[0]
+		require.Equal(t, want, fields[0].State)
+		require.Empty(t, fields[1].State)
+		require.True(t, fields[1].Null)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/oubli/oubli/anonymize"
+	"github.com/oubli/oubli/internal/panics"
 	"github.com/oubli/oubli/keystore"
 )
 
@@ -76,7 +77,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			panic(v)
 		}
 		// Neither page nor log get the panic's value: it may hold personal data.
-		h.o.Logger.Error("a page panicked", "path", r.URL.Path, "actor", q.actor, "type", fmt.Sprintf("%T", v), "at", origin())
+		h.o.Logger.Error("a page panicked", "path", r.URL.Path, "actor", q.actor, "type", fmt.Sprintf("%T", v), "at", panics.Origin())
 		q.show(http.StatusInternalServerError, &errorPage{Code: http.StatusInternalServerError, Text: "broken"})
 	}()
 	if err := q.serve(); err != nil {
@@ -256,8 +257,8 @@ func (q *request) show(code int, view any) {
 	case *errorPage:
 		q.frame(&v.frame, "")
 	}
-	if err := q.renderer.page(q.w, code, view); err != nil { // names template and field, and no value
-		q.o.Logger.Error("a page could not be drawn", "actor", q.actor, "path", q.r.URL.Path, "error", err)
+	if err := q.renderer.page(q.w, code, view); err != nil {
+		q.o.Logger.Error("a page could not be drawn", "actor", q.actor, "path", q.r.URL.Path, "error", undrawn(err))
 	}
 }
 
